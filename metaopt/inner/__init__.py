@@ -1,0 +1,1 @@
+"""Training on a task, and differentiating through it."""

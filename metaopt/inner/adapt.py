@@ -1,0 +1,91 @@
+"""Training without differentiating through it: what a policy or a baseline does to a task that it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
+from metaopt.models.objective import Objective
+from metaopt.policies.rule import Learner
+from metaopt.trees import count_tasks, take_tasks
+from metaopt.types import Batch, Params, TaskBatch
+
+
+class Adaptation(NamedTuple):
+    """Scores along the training of each task.
+
+    Attributes:
+        loss: [tasks, points].
+        accuracy: [tasks, points]; NaN for regression.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+def adapt(
+    learner: Learner,
+    objective: Objective,
+    tasks: TaskBatch,
+    draws: Draws,
+    horizon: int,
+    on: Literal["query", "test"] = "test",
+    record: Sequence[int] | None = None,
+    chunk: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Adaptation:
+    """Trains on each task's support set and scores on another set.
+
+    Args:
+        learner: where to start and how to step.
+        objective: losses and scores of the model.
+        tasks: [tasks] of them.
+        draws: the randomness of their training.
+        horizon: number of inner steps.
+        on: the set to score on.
+        record: after how many steps to score; default: at the start and after the horizon.
+        chunk: tasks that are trained side by side; bounds the memory. 1 trains task by task without `vmap`, which torch's
+            own optimizers need.
+        progress: called with the number of tasks that were finished since the last call.
+
+    Returns:
+        Losses and accuracies, one point for each entry of `record`.
+    """
+    points = frozenset((0, horizon) if record is None else record)
+    gradient = exact_gradient(objective.loss)
+
+    def train(noise: Params, order: Tensor | None, support: Batch, scored: Batch) -> tuple[Tensor, Tensor]:
+        params, rule = learner(noise)
+        state = rule.init(params)
+        scores: list[tuple[Tensor, Tensor]] = []
+        for step in range(horizon + 1):
+            if step in points:
+                scores.append(objective.scores(params, scored))
+            if step < horizon:
+                batch = minibatch(support, order, step)
+                params, state, _ = inner_step(gradient, rule, params, state, batch, step)
+        losses, accuracies = zip(*scores, strict=True)
+        return torch.stack(losses), torch.stack(accuracies)
+
+    side_by_side = torch.func.vmap(train, in_dims=(0, None if draws.order is None else 0, 0, 0))
+    results: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for begin in range(0, count_tasks(tasks), chunk):
+            part = take_tasks(tasks, slice(begin, begin + chunk))
+            some = take_draws(draws, slice(begin, begin + chunk))
+            scored = part.query if on == "query" else part.test
+            if chunk > 1:
+                results.append(side_by_side(some.noise, some.order, part.support, scored))
+            else:
+                task, alone = take_tasks(part, 0), take_draws(some, 0)
+                loss, accuracy = train(alone.noise, alone.order, task.support, task.query if on == "query" else task.test)
+                results.append((loss[None], accuracy[None]))
+            if progress is not None:
+                progress(count_tasks(part))
+    losses, accuracies = zip(*results, strict=True)
+    return Adaptation(torch.cat(losses), torch.cat(accuracies))

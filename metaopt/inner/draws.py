@@ -1,0 +1,65 @@
+"""All randomness of an unroll, drawn before it starts, so that a step that is recomputed is the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaopt.types import Params
+
+
+class Draws(NamedTuple):
+    """The random part of training on a batch of tasks.
+
+    Attributes:
+        noise: standard normal, [tasks, *shape] for each of the model's parameter tensors.
+        order: which support examples make the minibatch of each step, [tasks, steps, batch]; None: always all of them.
+    """
+
+    noise: Params
+    order: Tensor | None
+
+
+def draw(
+    shapes: Mapping[str, torch.Size],
+    n_tasks: int,
+    horizon: int,
+    batch_size: int | None,
+    n_support: int,
+    generator: torch.Generator,
+) -> Draws:
+    """Draws noise and minibatch order for training on `n_tasks` tasks.
+
+    Args:
+        shapes: the model's parameter tensors.
+        n_tasks: number of tasks.
+        horizon: number of inner steps.
+        batch_size: examples in a minibatch; None, or a size that covers the support set, means all examples.
+        n_support: examples in each task's support set.
+        generator: the only source of randomness.
+
+    Returns:
+        Noise, and an order in which each task goes through its support set in epochs, each in a new random order;
+        a minibatch may span the end of one epoch and the beginning of the next.
+    """
+    noise = {name: torch.randn(n_tasks, *shape, generator=generator) for name, shape in shapes.items()}
+    if batch_size is None or batch_size >= n_support:
+        return Draws(noise, None)
+    epochs = -(-horizon * batch_size // n_support)
+    keys = torch.rand(n_tasks, epochs, n_support, generator=generator)
+    order = keys.argsort(-1).flatten(1)[:, : horizon * batch_size]
+    return Draws(noise, order.reshape(n_tasks, horizon, batch_size))
+
+
+def take_draws(draws: Draws, index: int | slice) -> Draws:
+    """The draws of the tasks at `index`; an int takes one task and drops the dimension."""
+    noise = {name: tensor[index] for name, tensor in draws.noise.items()}
+    return Draws(noise, None if draws.order is None else draws.order[index])
+
+
+def cast_draws(draws: Draws, dtype: torch.dtype) -> Draws:
+    """The same draws with noise in `dtype`."""
+    return draws._replace(noise={name: tensor.to(dtype) for name, tensor in draws.noise.items()})

@@ -1,0 +1,98 @@
+"""The same unroll through the `higher` package: an independent oracle, and the way in for torch's own optimizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import higher
+import torch
+from higher.optim import DifferentiableOptimizer
+from torch import Tensor, nn
+
+from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.hypergradient import Hypergradients
+from metaopt.inner.unroll import minibatch
+from metaopt.models.model import Model
+from metaopt.models.objective import Objective, objective_of
+from metaopt.policies.policy import Policy
+from metaopt.policies.rule import Start, UpdateRule
+from metaopt.trees import stacked, take_tasks
+from metaopt.types import Kind, Params, TaskBatch
+
+
+class RuleOptimizer(DifferentiableOptimizer):
+    """An update rule as one of higher's differentiable optimizers.
+
+    Args:
+        rule: the rule.
+        params: θ₀ by name; `step` takes and returns parameters in this order.
+        fmodel: higher's functional model, whose fast weights each step replaces.
+        track: keep the graph through the steps.
+    """
+
+    def __init__(self, rule: UpdateRule, params: Params, fmodel: Any, track: bool = True) -> None:
+        leaves = [nn.Parameter(p.detach()) for p in params.values()]
+        super().__init__(torch.optim.SGD(leaves, lr=1.0), leaves, fmodel=fmodel, track_higher_grads=track)
+        self._rule = rule
+        self._names = list(params)
+        self._memory = rule.init(params)
+        self._step = 0
+
+    def _update(self, grouped_grads: Any, **_: Any) -> None:
+        group = self.param_groups[0]
+        params = dict(zip(self._names, group["params"], strict=True))
+        grads = dict(zip(self._names, grouped_grads[0], strict=True))
+        new, self._memory = self._rule.update(params, grads, self._memory, self._step)
+        self._step += 1
+        group["params"] = [new[name] for name in self._names]
+
+
+class ThroughHigher:
+    """Reverse mode through higher's loop, task by task, with torch.autograd instead of torch.func.
+
+    Args:
+        model: the model; higher makes its module functional.
+        kind: classification or regression.
+        first_order: take the gradients of the support loss as constants.
+    """
+
+    def __init__(self, model: Model, kind: Kind, first_order: bool = False) -> None:
+        self._first_order = first_order
+        self._names = list(model.shapes)
+        self._model = model
+        self._kind = kind
+
+    def __call__(
+        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+    ) -> Hypergradients:
+        """See `HypergradientMethod`."""
+        del objective  # higher runs the module itself, so that not even the model's forward pass is shared.
+        results = [
+            self._one_task(policy, take_tasks(tasks, i), take_draws(draws, i), horizon)
+            for i in range(tasks.support.x.shape[0])
+        ]
+        grads, losses, accuracies, support_losses = zip(*results, strict=True)
+        return Hypergradients(stacked(grads), torch.stack(losses), torch.stack(accuracies), torch.stack(support_losses))
+
+    def _one_task(
+        self, policy: Policy, task: TaskBatch, draws: Draws, horizon: int
+    ) -> tuple[Params, Tensor, Tensor, Tensor]:
+        hyper = {name: p.detach().requires_grad_() for name, p in policy.named_parameters()}
+        with torch.enable_grad():
+            start: Start = torch.func.functional_call(policy, hyper, (draws.noise,))
+            # Gradients are asked of θ₀ even where it is only noise, and at first a constant.
+            params = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.params.items()}
+            fmodel = higher.patch.make_functional(self._model.module)
+            fmodel.update_params([params[name] for name in self._names])
+            functional = objective_of(lambda fast, x: fmodel(x, params=list(fast.values())), self._kind)
+            optimizer = RuleOptimizer(start.rule, params, fmodel)
+            support_loss = torch.zeros(())
+            cut = (lambda grads: [g.detach() for g in grads]) if self._first_order else None
+            for step in range(horizon):
+                fast = dict(zip(self._names, fmodel.parameters(), strict=True))
+                support_loss = functional.loss(fast, minibatch(task.support, draws.order, step))
+                optimizer.step(support_loss, grad_callback=cut)
+            fast = dict(zip(self._names, fmodel.parameters(), strict=True))
+            loss, accuracy = functional.scores(fast, task.query)
+            grads = torch.autograd.grad(loss, list(hyper.values()), materialize_grads=True, allow_unused=True)
+        return dict(zip(hyper, grads, strict=True)), loss.detach(), accuracy.detach(), support_loss.detach()

@@ -1,0 +1,42 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from metaopt.models.model import Model, model_from
+from metaopt.types import TaskSpec
+
+Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+}
+
+
+def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation = "relu") -> Model:
+    """A multi-layer perceptron on flattened inputs.
+
+    Args:
+        task: says the sizes of inputs and outputs.
+        widths: units of each hidden layer; none makes a linear model.
+        activation: nonlinearity after each hidden layer.
+
+    Returns:
+        A model with parameters `hidden0.weight`, `hidden0.bias`, …, `output.weight`, `output.bias`.
+    """
+    sizes = [math.prod(task.input_shape), *widths]
+    module = nn.Sequential()
+    module.add_module("flatten", nn.Flatten())
+    for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        module.add_module(f"hidden{i}", nn.Linear(size_in, size_out))
+        module.add_module(f"activation{i}", ACTIVATIONS[activation]())
+    module.add_module("output", nn.Linear(sizes[-1], task.output_size))
+    return model_from(module, {"name": "mlp", "widths": list(widths), "activation": activation})

@@ -1,0 +1,68 @@
+"""A model is a pure function of its parameters, with what is needed to draw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metaopt.types import Params
+
+
+class Moments(NamedTuple):
+    """How torch would draw a parameter tensor: its mean and its standard deviation, both scalars."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network without parameters of its own.
+
+    Attributes:
+        spec: name and settings, JSON-serialisable; equal specs with equal shapes make the same function.
+        module: the torch module that gives the structure. Its parameter values are never used.
+        shapes: shape of each parameter tensor, in the order of the forward pass.
+        init: mean and standard deviation of torch's own initialisation, by parameter tensor.
+        transductive: true where a prediction depends on the other examples of its batch (batch statistics).
+    """
+
+    spec: dict[str, Any]
+    module: nn.Module
+    shapes: dict[str, torch.Size]
+    init: dict[str, Moments]
+    transductive: bool = False
+
+    def apply(self, params: Params, x: Tensor) -> Tensor:
+        """Outputs for one task.
+
+        Args:
+            params: every parameter of `shapes`.
+            x: [examples, *input].
+
+        Returns:
+            [examples, outputs].
+        """
+        return torch.func.functional_call(self.module, params, (x,))
+
+
+def model_from(module: nn.Module, spec: dict[str, Any], transductive: bool = False) -> Model:
+    """Wraps a module made of linear, convolution and normalisation layers."""
+    init: dict[str, Moments] = {}
+    for path, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(prefix=path, recurse=False):
+            init[name] = _default_moments(layer, name, parameter)
+    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    return Model(spec, module, shapes, init, transductive)
+
+
+def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:
+    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        # torch draws weight and bias from U(-b, b) with b = 1/sqrt(fan_in); its standard deviation is b/sqrt(3).
+        fan_in = layer.weight[0].numel()
+        return Moments(0.0, (3 * fan_in) ** -0.5)
+    is_scale = name.endswith("weight")
+    return Moments(1.0 if is_scale else 0.0, 0.0)

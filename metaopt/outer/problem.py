@@ -1,0 +1,63 @@
+"""What is meta-trained on what: everything that stays the same during meta-training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metaopt.inner.hypergradient import HypergradientMethod
+from metaopt.models.model import Model
+from metaopt.models.objective import Objective
+from metaopt.tasks.family import TaskFamily
+
+
+@dataclass(frozen=True)
+class InnerProblem:
+    """Training on a task, and how to differentiate through it.
+
+    Attributes:
+        family: the tasks.
+        model: the network that each task trains.
+        objective: its loss and scores.
+        horizon: number of inner steps.
+        batch_size: examples in a minibatch; None: the whole support set.
+        hypergradient: the way to the hypergradient.
+        chunk: tasks that validation and evaluation train side by side.
+    """
+
+    family: TaskFamily
+    model: Model
+    objective: Objective
+    horizon: int
+    batch_size: int | None
+    hypergradient: HypergradientMethod
+    chunk: int = 64
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """Meta-training.
+
+    Attributes:
+        iterations: number of outer steps.
+        meta_batch: tasks in each.
+        lr: Adam's rate on the unconstrained hyperparameters.
+        init_lr: Adam's rate on a learned initialisation; None: the same as `lr`.
+        lr_schedule: `constant`, or `cosine` from the full rate to zero.
+        clip: largest global norm of the mean hypergradient; None: no clipping.
+        validate_every: iterations between meta-validations.
+        validation_tasks: number of fixed meta-validation tasks.
+        patience: meta-validations without improvement after which meta-training stops; None: never.
+        checkpoint_every: iterations between checkpoints.
+    """
+
+    iterations: int = 1000
+    meta_batch: int = 16
+    lr: float = 0.02
+    init_lr: float | None = None
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    clip: float | None = 10.0
+    validate_every: int = 50
+    validation_tasks: int = 64
+    patience: int | None = None
+    checkpoint_every: int = 50

@@ -1,0 +1,150 @@
+"""The policy: a module whose parameters are what is meta-learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from metaopt.models.model import Moments
+from metaopt.policies.rule import Start, UpdateRule
+from metaopt.policies.settings import PolicySettings, StrengthSettings
+from metaopt.policies.step import Strength, regularised_step
+from metaopt.policies.torch_optimizer import torch_optimizer_rule
+from metaopt.types import Params
+
+GLOBAL = "all"
+
+
+class Policy(nn.Module):
+    """Learned strengths, schedule and initialisation for one model, and the inner step that they make.
+
+    All parameters are unconstrained: positive quantities are stored as logarithms, momentum behind a sigmoid. As a
+    function of (parameters, noise) the module is pure, so that `torch.func.functional_call` differentiates through it.
+
+    Args:
+        settings: what is off, fixed and learned.
+        shapes: the model's parameter tensors.
+        init: how torch would draw them.
+        horizon: number of inner steps for which a schedule is learned; ≥ 1.
+        generator: draws the starting point of a learned initialisation.
+    """
+
+    def __init__(
+        self,
+        settings: PolicySettings,
+        shapes: Mapping[str, torch.Size],
+        init: Mapping[str, Moments],
+        horizon: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.shapes = dict(shapes)
+        self.moments = dict(init)
+        self.horizon = horizon
+        self.log_strengths = nn.ModuleDict()
+        for name in ("lr", "l2", "pull"):
+            strength: StrengthSettings = getattr(settings, name)
+            if strength.mode == "learned":
+                self.log_strengths[name] = _table(shapes, strength.granularity, math.log(strength.value))
+        if settings.init.mode == "scaled":
+            random = {name: shape for name, shape in shapes.items() if init[name].std > 0}
+            self.log_strengths["init_std"] = _table(random, settings.init.granularity, 0.0)
+        if settings.momentum.mode == "learned":
+            mu = settings.momentum.value
+            self.momentum_logit = nn.Parameter(torch.tensor(math.log(mu / (1 - mu))))
+        if settings.schedule != "off":
+            granularity = "global" if settings.schedule == "step" else "tensor"
+            self.log_schedule = _table(shapes, granularity, 0.0, (horizon,))
+        if settings.init.mode == "learned":
+            draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+            start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
+            self.init = nn.ParameterDict({encode(name): nn.Parameter(value) for name, value in start.items()})
+
+    def forward(self, noise: Params) -> Start:
+        """Initial parameters and update rule for one task.
+
+        Args:
+            noise: standard normal, of the shape of each parameter tensor; a learned initialisation ignores it.
+        """
+        params = self.start(noise)
+        return Start(params, self.rule(params))
+
+    def start(self, noise: Params) -> Params:
+        """θ₀ = m₀ + σ ⊙ ε."""
+        if self.settings.init.mode == "learned":
+            return {name: self.init[encode(name)] for name in self.shapes}
+        ratio = self.strength("init_std")
+        start: Params = {}
+        for name, epsilon in noise.items():
+            mean, std = self.moments[name]
+            scale = std if ratio is None or std == 0 else std * ratio[name]
+            start[name] = mean + scale * epsilon
+        return start
+
+    def rule(self, start: Params) -> UpdateRule:
+        """The update rule of a task that begins at `start`."""
+        lr = self.strength("lr")
+        assert lr is not None, "settings are checked to have a learning rate"
+        if self.settings.optimizer != "metaopt":
+            return torch_optimizer_rule(self.settings.optimizer, lr)
+        return regularised_step(
+            lr=lr,
+            l2=self.strength("l2"),
+            pull=self.strength("pull"),
+            anchor=start,
+            momentum=self.momentum(),
+            schedule=self.schedule(),
+        )
+
+    def strength(self, quantity: str) -> Strength | None:
+        """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
+        if quantity in self.log_strengths:
+            table = self.log_strengths[quantity]
+            assert isinstance(table, nn.ParameterDict)
+            return _spread({key: value.exp() for key, value in table.items()}, self.shapes)
+        fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
+        if fixed is None or fixed.mode == "off":
+            return None
+        return dict.fromkeys(self.shapes, fixed.value)
+
+    def momentum(self) -> Tensor | float | None:
+        """μ, or None where it is off."""
+        match self.settings.momentum.mode:
+            case "off":
+                return None
+            case "fixed":
+                return self.settings.momentum.value
+            case "learned":
+                return torch.sigmoid(self.momentum_logit)
+
+    def schedule(self) -> dict[str, Tensor] | None:
+        """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
+        if self.settings.schedule == "off":
+            return None
+        return _spread({key: value.exp() for key, value in self.log_schedule.items()}, self.shapes)
+
+
+def encode(name: str) -> str:
+    """A parameter tensor's name as a key that torch modules accept, which must not contain dots."""
+    return name.replace(".", "/")
+
+
+def _table(
+    shapes: Mapping[str, torch.Size], granularity: str, value: float, extra: tuple[int, ...] = ()
+) -> nn.ParameterDict:
+    """Unconstrained parameters at a granularity, all starting at `value`."""
+    if granularity == "global":
+        return nn.ParameterDict({GLOBAL: nn.Parameter(torch.full(extra, value))})
+    sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
+    return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
+
+
+def _spread(table: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The entry of each parameter tensor that the table covers; a global table covers all."""
+    if GLOBAL in table:
+        return dict.fromkeys(shapes, table[GLOBAL])
+    return {name: table[encode(name)] for name in shapes if encode(name) in table}

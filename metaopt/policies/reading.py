@@ -1,0 +1,59 @@
+"""A policy's learned quantities as plain arrays, for people, figures and trackers to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaopt.policies.policy import Policy
+
+
+@dataclass(frozen=True)
+class PolicyReading:
+    """What a policy has learned, in natural units.
+
+    Attributes:
+        strengths: by quantity ("lr", "l2", "pull", "init_std"), by parameter tensor in the model's order: an array of the
+            parameter's shape (granularity element) or of shape () (granularity tensor or global). Absent: switched off.
+        schedule: factor per step, [horizon], by parameter tensor; the single key "" when one schedule serves all. Empty: off.
+        momentum: μ, or None when there is none.
+        input_shape: shape of one input, (channels, height, width) for images; says how to lay out first-layer strengths.
+        learned: names of the quantities that are learned (the others are fixed).
+    """
+
+    strengths: dict[str, dict[str, np.ndarray]]
+    schedule: dict[str, np.ndarray]
+    momentum: float | None
+    input_shape: tuple[int, ...]
+    learned: frozenset[str] = field(default_factory=frozenset)
+
+
+def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
+    """The policy's quantities in natural units.
+
+    The standard deviation of a scaled initialisation is given relative to torch's own.
+    """
+    with torch.no_grad():
+        strengths: dict[str, dict[str, np.ndarray]] = {}
+        for quantity in ("lr", "l2", "pull", "init_std"):
+            values = policy.strength(quantity)
+            if values is not None:
+                strengths[quantity] = {name: np.asarray(_plain(value)) for name, value in values.items()}
+        schedule = policy.schedule()
+        mu = policy.momentum()
+        match policy.settings.schedule:
+            case "step" if schedule is not None:
+                factors = {"": _plain(next(iter(schedule.values())))}
+            case "step_tensor" if schedule is not None:
+                factors = {name: _plain(value) for name, value in schedule.items()}
+            case _:
+                factors = {}
+    momentum = None if mu is None else float(mu)
+    return PolicyReading(strengths, factors, momentum, input_shape, policy.settings.learned())
+
+
+def _plain(value: Tensor | float) -> np.ndarray:
+    return value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.asarray(value)

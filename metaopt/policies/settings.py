@@ -1,0 +1,166 @@
+"""What a policy consists of, as plain data: it goes into the policy file and comes back from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from metaopt.errors import ConfigError
+
+Mode: TypeAlias = Literal["off", "fixed", "learned"]
+Granularity: TypeAlias = Literal["global", "tensor", "element"]
+MODES: tuple[Mode, ...] = ("off", "fixed", "learned")
+GRANULARITIES: tuple[Granularity, ...] = ("global", "tensor", "element")
+SCHEDULES = ("off", "step", "step_tensor")
+INITS = ("fresh", "scaled", "learned")
+OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
+
+
+@dataclass(frozen=True)
+class StrengthSettings:
+    """A positive quantity of the inner step.
+
+    Attributes:
+        mode: off (absent), fixed, or learned.
+        value: the fixed value, or where learning starts; > 0.
+        granularity: one number, one per parameter tensor, or one per parameter.
+    """
+
+    mode: Mode = "off"
+    value: float = 1.0
+    granularity: Granularity = "global"
+
+
+@dataclass(frozen=True)
+class MomentumSettings:
+    """Momentum μ in (0, 1): off, fixed, or learned behind a sigmoid, from `value`."""
+
+    mode: Mode = "off"
+    value: float = 0.9
+
+
+@dataclass(frozen=True)
+class InitSettings:
+    """Where training starts.
+
+    Attributes:
+        mode: `fresh` draws as torch does; `scaled` also learns the standard deviation; `learned` learns the
+            initialisation itself, the same for every task.
+        granularity: of the learned standard deviation; a learned initialisation always has one value per parameter.
+    """
+
+    mode: Literal["fresh", "scaled", "learned"] = "fresh"
+    granularity: Granularity = "tensor"
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """A whole policy.
+
+    Attributes:
+        name: what people call it.
+        lr: learning rate α.
+        l2: L2 strength λ.
+        pull: pull ρ towards the initialisation.
+        momentum: momentum μ.
+        schedule: `off`, `step` (one learned factor per step) or `step_tensor` (one per step and parameter tensor).
+        init: the initialisation.
+        optimizer: `metaopt` for metaopt's own inner step, else the class name of a torch optimizer, whose learning
+            rate is `lr` at granularity global or tensor, and which runs under inner.engine=higher only.
+    """
+
+    name: str = "custom"
+    lr: StrengthSettings = StrengthSettings("learned", 0.1, "element")
+    l2: StrengthSettings = StrengthSettings("off", 1e-4)
+    pull: StrengthSettings = StrengthSettings("off", 1e-3)
+    momentum: MomentumSettings = MomentumSettings()
+    schedule: Literal["off", "step", "step_tensor"] = "off"
+    init: InitSettings = InitSettings()
+    optimizer: str = "metaopt"
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for values that make no policy."""
+        for name in ("lr", "l2", "pull"):
+            strength: StrengthSettings = getattr(self, name)
+            _check_choice(f"policy.{name}.mode", strength.mode, MODES)
+            _check_choice(f"policy.{name}.granularity", strength.granularity, GRANULARITIES)
+            _check_number(f"policy.{name}.value", strength.value, 0.0, float("inf"))
+        _check_choice("policy.momentum.mode", self.momentum.mode, MODES)
+        _check_number("policy.momentum.value", self.momentum.value, 0.0, 1.0)
+        _check_choice("policy.schedule", self.schedule, SCHEDULES)
+        _check_choice("policy.init.mode", self.init.mode, INITS)
+        _check_choice("policy.init.granularity", self.init.granularity, GRANULARITIES)
+        _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
+        if self.lr.mode == "off":
+            raise ConfigError("policy.lr.mode is 'off', but nothing trains without a learning rate; use fixed or learned")
+        if self.optimizer != "metaopt":
+            self._check_torch_optimizer()
+        if not self.learned():
+            raise ConfigError(f"policy '{self.name}' learns nothing; set at least one of its modes to 'learned'")
+
+    def _check_torch_optimizer(self) -> None:
+        used = [name for name in ("l2", "pull", "momentum") if getattr(self, name).mode != "off"]
+        if used or self.schedule != "off":
+            found = ", ".join([*used, *(["schedule"] if self.schedule != "off" else [])])
+            raise ConfigError(
+                f"policy.optimizer={self.optimizer} learns its learning rate and the initialisation only, but {found} "
+                "is on; switch it off, or use policy.optimizer=metaopt"
+            )
+        if self.lr.granularity == "element":
+            raise ConfigError(
+                f"policy.lr.granularity is 'element', but torch's {self.optimizer} has one learning rate per parameter "
+                "group; use global or tensor"
+            )
+
+    def learned(self) -> frozenset[str]:
+        """Names of the quantities that are learned."""
+        names = {name for name in ("lr", "l2", "pull", "momentum") if getattr(self, name).mode == "learned"}
+        if self.schedule != "off":
+            names.add("schedule")
+        if self.init.mode == "scaled":
+            names.add("init_std")
+        if self.init.mode == "learned":
+            names.add("init")
+        return frozenset(names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Any) -> PolicySettings:
+        """The inverse of `to_json`, for data of any origin.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or a value is not what it should be.
+        """
+        parts: dict[str, Any] = dict(_exactly(data, PolicySettings, "policy"))
+        for name, part in (
+            ("lr", StrengthSettings),
+            ("l2", StrengthSettings),
+            ("pull", StrengthSettings),
+            ("momentum", MomentumSettings),
+            ("init", InitSettings),
+        ):
+            parts[name] = part(**_exactly(parts[name], part, f"policy.{name}"))
+        if not isinstance(parts["name"], str):
+            raise ConfigError(f"policy.name must be a string, not {parts['name']!r}")
+        return PolicySettings(**parts)
+
+
+def _exactly(data: Any, kind: type, where: str) -> dict[str, Any]:
+    expected = {field.name for field in fields(kind)}
+    if not isinstance(data, dict) or set(data) != expected:
+        found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
+        raise ConfigError(f"{where} must have exactly the keys {sorted(expected)}, but has {found}")
+    return data
+
+
+def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _check_number(field: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+        raise ConfigError(f"{field} is {value!r}; it must be a number strictly between {low} and {high}")

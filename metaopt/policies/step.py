@@ -1,0 +1,86 @@
+"""The inner steps, as update rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from metaopt.policies.rule import State, UpdateRule
+from metaopt.types import Params
+
+Strength: TypeAlias = Mapping[str, "Tensor | float"]
+"""By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
+
+
+def regularised_step(
+    lr: Strength,
+    l2: Strength | None = None,
+    pull: Strength | None = None,
+    anchor: Params | None = None,
+    momentum: Tensor | float | None = None,
+    schedule: Mapping[str, Tensor] | None = None,
+) -> UpdateRule:
+    """Gradient descent with everything that a policy may learn; what is None is absent.
+
+    With gradient g of the loss, elementwise: g' = g + l2·θ + pull·(θ − θ₀); m = momentum·m + g';
+    θ = θ − schedule[step]·lr·m.
+
+    Args:
+        lr: learning rates α.
+        l2: L2 strengths λ.
+        pull: strengths ρ of the pull towards `anchor`.
+        anchor: θ₀; needed with `pull`.
+        momentum: μ, a scalar.
+        schedule: by parameter tensor, a factor for each step, [horizon]. Beyond the horizon the last one holds.
+    """
+
+    def init(params: Params) -> State:
+        return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
+
+    def update(params: Params, grads: Params, state: State, step: int) -> tuple[Params, State]:
+        new_params, new_state = {}, {}
+        for name, p in params.items():
+            g = grads[name]
+            if l2 is not None:
+                g = g + l2[name] * p
+            if pull is not None and anchor is not None:
+                g = g + pull[name] * (p - anchor[name])
+            if momentum is not None:
+                g = new_state[name] = momentum * state[name] + g
+            rate = lr[name]
+            if schedule is not None:
+                factors = schedule[name]
+                rate = factors[min(step, factors.shape[0] - 1)] * rate
+            new_params[name] = p - rate * g
+        return new_params, new_state
+
+    return UpdateRule(init, update)
+
+
+def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> UpdateRule:
+    """Adam (Kingma & Ba, 2015) with the L2 term added to the gradient, as in `torch.optim.Adam`.
+
+    ε stands inside the square root, as ε²: the derivative of √v at v = 0 would be infinite. Away from v = 0 the
+    difference from torch's form is of relative size ε/√v.
+    """
+
+    def init(params: Params) -> State:
+        return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in ("mean", "square")}
+
+    def update(params: Params, grads: Params, state: State, step: int) -> tuple[Params, State]:
+        new_params: Params = {}
+        mean: Params = {}
+        square: Params = {}
+        correction = (1 - betas[0] ** (step + 1), 1 - betas[1] ** (step + 1))
+        for name, p in params.items():
+            g = grads[name] + l2 * p
+            mean[name] = betas[0] * state["mean"][name] + (1 - betas[0]) * g
+            square[name] = betas[1] * state["square"][name] + (1 - betas[1]) * g * g
+            root = torch.sqrt(square[name] / correction[1] + eps**2)
+            new_params[name] = p - lr / correction[0] * mean[name] / root
+        return new_params, {"mean": mean, "square": square}
+
+    return UpdateRule(init, update)

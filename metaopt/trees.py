@@ -1,0 +1,65 @@
+"""Small pure functions over dictionaries of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from metaopt.types import Batch, Params, TaskBatch
+
+
+def detached(tree: Mapping[str, Tensor]) -> Params:
+    """The same values, cut from the graph."""
+    return {name: tensor.detach() for name, tensor in tree.items()}
+
+
+def cloned(tree: Mapping[str, Tensor]) -> Params:
+    """A copy that later in-place changes cannot reach, cut from the graph."""
+    return {name: tensor.detach().clone() for name, tensor in tree.items()}
+
+
+def cast(tree: Mapping[str, Tensor], dtype: torch.dtype) -> Params:
+    """Floating-point tensors in `dtype`; the others as they are."""
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tree.items()}
+
+
+def cast_tasks(tasks: TaskBatch, dtype: torch.dtype) -> TaskBatch:
+    """The tasks with floating-point inputs and targets in `dtype`."""
+
+    def convert(batch: Batch) -> Batch:
+        y = batch.y.to(dtype) if batch.y.is_floating_point() else batch.y
+        return Batch(batch.x.to(dtype), y)
+
+    return TaskBatch(*(convert(batch) for batch in tasks))
+
+
+def take_tasks(tasks: TaskBatch, index: int | slice | Tensor) -> TaskBatch:
+    """The tasks at `index` of the leading dimension; an int takes one task and drops the dimension."""
+    return TaskBatch(*(Batch(batch.x[index], batch.y[index]) for batch in tasks))
+
+
+def count_tasks(tasks: TaskBatch) -> int:
+    """Number of tasks in the batch."""
+    return tasks.support.x.shape[0]
+
+
+def stacked(trees: Sequence[Mapping[str, Tensor]]) -> Params:
+    """One tree with a new leading dimension, [trees, *shape]."""
+    return {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}
+
+
+def expanded(tree: Mapping[str, Tensor], n: int) -> Params:
+    """Each tensor repeated (without a copy) along a new leading dimension of `n`."""
+    return {name: tensor.expand(n, *tensor.shape) for name, tensor in tree.items()}
+
+
+def global_norm(tree: Mapping[str, Tensor]) -> Tensor:
+    """Euclidean norm of all entries taken together; a scalar."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tree.values()]))
+
+
+def finite_rows(tree: Mapping[str, Tensor]) -> Tensor:
+    """For tensors [rows, *shape]: a bool [rows], true where every entry of the row is finite in all of them."""
+    return torch.stack([torch.isfinite(t.flatten(1)).all(1) for t in tree.values()]).all(0)

@@ -1,0 +1,68 @@
+"""The nouns that every other module speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+Params: TypeAlias = dict[str, Tensor]
+"""A model's parameters, or anything with one tensor for each of them, by name."""
+
+Split: TypeAlias = Literal["meta_train", "meta_validation", "meta_test"]
+SPLITS: tuple[Split, ...] = ("meta_train", "meta_validation", "meta_test")
+
+
+class Kind(str, Enum):
+    """What a task asks for; it decides the loss and whether there is an accuracy."""
+
+    classification = "classification"
+    regression = "regression"
+
+
+class Batch(NamedTuple):
+    """Examples of one task, or of many when there is a leading task dimension.
+
+    Attributes:
+        x: inputs, [examples, *input] or [tasks, examples, *input], floating point.
+        y: targets; class indices [..., examples] (int64), or values [..., examples, outputs] for regression.
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class TaskBatch(NamedTuple):
+    """Tasks side by side; every tensor has the leading dimension [tasks].
+
+    Attributes:
+        support: what the inner loop trains on.
+        query: what the outer loss is measured on.
+        test: what neither training nor any search ever sees; for the final comparison only.
+    """
+
+    support: Batch
+    query: Batch
+    test: Batch
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a model must know of a family to fit it.
+
+    Attributes:
+        kind: classification or regression.
+        input_shape: shape of one input, without batch dimensions; images are (channels, height, width).
+        output_size: number of classes, or of regression targets.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    output_size: int
+
+
+Loss: TypeAlias = Callable[[Params, Batch], Tensor]
+"""(params, batch of one task) -> scalar loss. Pure."""

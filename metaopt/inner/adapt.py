@@ -83,7 +83,9 @@ def adapt(
                 results.append(side_by_side(some.noise, some.order, part.support, scored))
             else:
                 task, alone = take_tasks(part, 0), take_draws(some, 0)
-                loss, accuracy = train(alone.noise, alone.order, task.support, task.query if on == "query" else task.test)
+                loss, accuracy = train(
+                    alone.noise, alone.order, task.support, task.query if on == "query" else task.test
+                )
                 results.append((loss[None], accuracy[None]))
             if progress is not None:
                 progress(count_tasks(part))

@@ -47,9 +47,7 @@ class Reverse:
         leaves = {name: p.requires_grad_() for name, p in expanded(hyper, n_tasks).items()}
         batched = torch.func.vmap(task_loss, in_dims=(0, 0, None if draws.order is None else 0, 0, 0))
         with torch.enable_grad():
-            losses, accuracies, support_losses = batched(
-                leaves, draws.noise, draws.order, tasks.support, tasks.query
-            )
+            losses, accuracies, support_losses = batched(leaves, draws.noise, draws.order, tasks.support, tasks.query)
             grads = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         return Hypergradients(
             dict(zip(leaves, grads, strict=True)), losses.detach(), accuracies.detach(), support_losses.detach()

@@ -103,14 +103,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise PolicyFileError(f"no checkpoint at {path}; give a run directory, policy.safetensors or checkpoint.pt") from error
+        raise PolicyFileError(
+            f"no checkpoint at {path}; give a run directory, policy.safetensors or checkpoint.pt"
+        ) from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         raise PolicyFileError(
             f"{path} is not a checkpoint, or is truncated ({str(error).splitlines()[0][:100]}); "
             "expected a checkpoint.pt as meta-training writes it"
         ) from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise PolicyFileError(f"{path} is no checkpoint of metaopt; expected a checkpoint.pt as meta-training writes it")
+        raise PolicyFileError(
+            f"{path} is no checkpoint of metaopt; expected a checkpoint.pt as meta-training writes it"
+        )
     if content.get("format") != FORMAT:
         raise PolicyFileError(
             f"{path} has checkpoint format {content.get('format')!r}, but this metaopt reads format {FORMAT}; "
@@ -137,4 +141,6 @@ def restore_state(state: MetaState, content: dict[str, Any], path: Path) -> None
             setattr(state, name, kind(content[name]))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
-        raise PolicyFileError(f"{path} is not from this run's configuration ({reason}); resume the run it belongs to") from error
+        raise PolicyFileError(
+            f"{path} is not from this run's configuration ({reason}); resume the run it belongs to"
+        ) from error

@@ -113,7 +113,9 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
             card = PolicyCard.from_json(json.loads(text) if text else None, path)
             return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118
     except FileNotFoundError as error:
-        raise PolicyFileError(f"no policy file at {path}; give checkpoint= a run directory or a policy.safetensors") from error
+        raise PolicyFileError(
+            f"no policy file at {path}; give checkpoint= a run directory or a policy.safetensors"
+        ) from error
     except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
         raise PolicyFileError(
             f"{path} is not a policy file, or is truncated ({str(error).splitlines()[0]}); "

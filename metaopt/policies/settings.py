@@ -92,7 +92,9 @@ class PolicySettings:
         _check_choice("policy.init.granularity", self.init.granularity, GRANULARITIES)
         _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
         if self.lr.mode == "off":
-            raise ConfigError("policy.lr.mode is 'off', but nothing trains without a learning rate; use fixed or learned")
+            raise ConfigError(
+                "policy.lr.mode is 'off', but nothing trains without a learning rate; use fixed or learned"
+            )
         if self.optimizer != "metaopt":
             self._check_torch_optimizer()
         if not self.learned():

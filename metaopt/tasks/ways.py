@@ -1,0 +1,190 @@
+"""N-way classification tasks from images grouped by class; what the image families share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from metaopt.errors import TaskError
+from metaopt.types import Batch, Split, TaskBatch
+
+
+@dataclass(frozen=True)
+class WaySizes:
+    """How large a task is.
+
+    Attributes:
+        n_way: classes per task.
+        support: examples per class that the inner loop trains on.
+        query: examples per class for the outer loss.
+        test: examples per class for the final comparison.
+    """
+
+    n_way: int
+    support: int
+    query: int
+    test: int
+
+
+@dataclass(frozen=True)
+class ImageBank:
+    """Images grouped by what they show.
+
+    Attributes:
+        images: [subjects, examples, height, width], uint8; a subject with fewer examples than others is
+            padded at the end.
+        counts: number of examples of each subject, [subjects], int64.
+        white: the value that becomes 1.0.
+    """
+
+    images: Tensor
+    counts: Tensor
+    white: int
+
+
+class ImageClass(NamedTuple):
+    """A class of a task: one subject of the bank in one orientation.
+
+    Attributes:
+        subject: row of the bank.
+        turns: quarter turns, counter-clockwise, 0 to 3.
+    """
+
+    subject: int
+    turns: int = 0
+
+
+ORIENTATIONS = (0, 1, 2, 3)
+
+
+def class_names(classes: Mapping[Split, Sequence[ImageClass]], subjects: Sequence[str]) -> dict[Split, list[str]]:
+    """The classes of each split as its hash spells them: "Greek/character01/rot090".
+
+    Args:
+        classes: by split, its classes.
+        subjects: name of each row of the bank.
+    """
+    return {split: [f"{subjects[c.subject]}/rot{90 * c.turns:03d}" for c in cs] for split, cs in classes.items()}
+
+
+@final
+class WaySampler:
+    """Draws N-way tasks.
+
+    Args:
+        family: name of the family, for errors.
+        bank: the images. Square where a class is turned.
+        classes: by split, its classes.
+        sizes: size of a task.
+        remedy: how this family gives more classes, for the error; such as "or set tasks.rotations=true".
+
+    Raises:
+        TaskError: a split has fewer classes than `n_way`, a class has fewer images than support, query and test
+            need together, or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        bank: ImageBank,
+        classes: Mapping[Split, Sequence[ImageClass]],
+        sizes: WaySizes,
+        remedy: str = "",
+    ) -> None:
+        check_sizes(family, sizes)
+        _check_ways(family, classes, sizes, remedy)
+        _check_examples(family, bank, classes, sizes)
+        self._sizes = sizes
+        self._white = bank.white
+        self._counts = bank.counts
+        self._examples = bank.images.shape[1]
+        self._shape = bank.images.shape[2:]
+        # One row per image: picking whole rows is several times faster than indexing four dimensions.
+        self._rows = bank.images.flatten(0, 1).flatten(1)
+        self._classes = {split: torch.tensor(list(members)) for split, members in classes.items()}
+
+    def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
+        """Draw `n` tasks: distinct classes, and in each class distinct images for support, query and test.
+
+        Args:
+            split: where the classes come from.
+            n: number of tasks.
+            generator: a CPU generator; the only source of randomness.
+
+        Returns:
+            Inputs [tasks, n_way * examples, 1, height, width], float32 in [0, 1], and labels
+            [tasks, n_way * examples], int64; grouped by class, where label i is the i-th of the classes as drawn.
+        """
+        subjects, turns = self._draw_classes(split, n, generator).unbind(-1)
+        images = self._pick(subjects, self._draw_examples(subjects, generator), turns)
+        sizes = (self._sizes.support, self._sizes.query, self._sizes.test)
+        return TaskBatch(*(self._labelled(part) for part in images.split(sizes, dim=2)))
+
+    def _draw_classes(self, split: Split, n: int, generator: torch.Generator) -> Tensor:
+        """Distinct classes in random order, [tasks, n_way, 2]: subject and turns."""
+        classes = self._classes[split]
+        keys = torch.rand(n, len(classes), generator=generator)
+        return classes[keys.topk(self._sizes.n_way).indices]
+
+    def _draw_examples(self, subjects: Tensor, generator: torch.Generator) -> Tensor:
+        """Distinct examples of each subject, [tasks, n_way, support + query + test]."""
+        keys = torch.rand(*subjects.shape, self._examples, generator=generator)
+        padding = torch.arange(self._examples) >= self._counts[subjects].unsqueeze(-1)
+        needed = self._sizes.support + self._sizes.query + self._sizes.test
+        return keys.masked_fill(padding, -1.0).topk(needed).indices
+
+    def _pick(self, subjects: Tensor, examples: Tensor, turns: Tensor) -> Tensor:
+        """The images, turned and scaled: [tasks, n_way, examples, height, width], float32."""
+        rows = subjects.unsqueeze(-1) * self._examples + examples
+        images = self._rows.index_select(0, rows.flatten()).view(-1, rows.shape[-1], *self._shape)
+        for quarter in ORIENTATIONS[1:]:
+            turned = (turns.flatten() == quarter).nonzero().squeeze(1)
+            if len(turned):
+                images[turned] = torch.rot90(images[turned], quarter, (-2, -1))
+        return images.float().div_(self._white).view(*rows.shape, *self._shape)
+
+    def _labelled(self, images: Tensor) -> Batch:
+        n, n_way, examples = images.shape[:3]
+        labels = torch.arange(n_way).repeat_interleave(examples).repeat(n, 1)
+        return Batch(images.reshape(n, n_way * examples, 1, *self._shape), labels)
+
+
+def check_sizes(family: str, sizes: WaySizes) -> None:
+    """Make sure that tasks of these sizes can exist at all, before any data is read.
+
+    Raises:
+        TaskError: fewer than two ways, or a set without examples.
+    """
+    if sizes.n_way < 2:
+        raise TaskError(f"{family}: tasks.n_way must be at least 2 classes, but is {sizes.n_way}; raise it")
+    for key, size in (("support", sizes.support), ("query", sizes.query), ("test", sizes.test)):
+        if size < 1:
+            raise TaskError(f"{family}: tasks.{key} must be at least 1 example per class, but is {size}; raise it")
+
+
+def _check_ways(family: str, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes, remedy: str) -> None:
+    fewest = min(len(members) for members in classes.values())
+    if fewest < sizes.n_way:
+        found = ", ".join(f"{split} has {len(members)}" for split, members in classes.items())
+        raise TaskError(
+            f"{family}: tasks.n_way={sizes.n_way} needs {sizes.n_way} classes in each split, but {found}; "
+            f"lower tasks.n_way to {fewest} or less{' ' + remedy if remedy else ''}"
+        )
+
+
+def _check_examples(
+    family: str, bank: ImageBank, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes
+) -> None:
+    subjects = {member.subject for members in classes.values() for member in members}
+    smallest = int(bank.counts[list(subjects)].min())
+    needed = sizes.support + sizes.query + sizes.test
+    if needed > smallest:
+        raise TaskError(
+            f"{family}: tasks.support={sizes.support}, tasks.query={sizes.query} and tasks.test={sizes.test} need "
+            f"{needed} images per class, but the smallest class has {smallest}; "
+            f"lower them by {needed - smallest} altogether"
+        )

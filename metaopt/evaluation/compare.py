@@ -1,0 +1,145 @@
+"""Trains every method on the same tasks, with the same noise and the same minibatches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from metaopt.errors import ConfigError
+from metaopt.evaluation.divergence import score_untrained
+from metaopt.evaluation.records import Comparison, MethodOutcome
+from metaopt.inner.adapt import adapt
+from metaopt.inner.draws import Draws
+from metaopt.models.objective import Objective
+from metaopt.policies.rule import Learner
+from metaopt.trees import count_tasks
+from metaopt.types import Kind, Split, TaskBatch
+
+CURVE_POINTS = 26
+
+Progress: TypeAlias = Callable[[str, int], None]
+"""(method's name, number of tasks that it has finished since the last call)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A contender.
+
+    Attributes:
+        name: key in the record; the policy's is "policy".
+        description: what it is, for people: "SGD, lr 0.1".
+        learner: what trains on a task.
+        trials: settings tried by the search that found it; None without search.
+        search_seconds: wall time of that search.
+        search_steps: inner steps of that search.
+        settings: its hyperparameters, JSON-serialisable, for the record.
+    """
+
+    name: str
+    description: str
+    learner: Learner
+    trials: int | None = None
+    search_seconds: float = 0.0
+    search_steps: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def compare(
+    methods: Sequence[Method],
+    objective: Objective,
+    tasks: TaskBatch,
+    draws: Draws,
+    horizon: int,
+    *,
+    family_name: str,
+    kind: Kind,
+    split: Split,
+    split_hash: str,
+    seed: int,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Comparison:
+    """Every method on every task, measured on the test sets.
+
+    Args:
+        methods: the policy first, then its rivals.
+        objective: loss to train with, and scores to report.
+        tasks: held-out tasks; two or more, or the intervals say nothing.
+        draws: noise and minibatch orders of these tasks, shared by all methods.
+        horizon: number of inner steps.
+        family_name: name of the task family, for the record.
+        kind: classification, or regression, which has no accuracy.
+        split: where the tasks come from, for the record.
+        split_hash: hash of the family's splits, for the record.
+        seed: seed of the tasks and draws, for the record.
+        notes: what a reader of the result must know.
+        progress: told which method finished how many tasks more.
+
+    Returns:
+        The outcomes by method, in the order of `methods`.
+
+    Raises:
+        ConfigError: the first method is not "policy", or two methods have the same name.
+        DataError: a method has no finite loss on any task before training.
+    """
+    _check_names([method.name for method in methods])
+    steps = curve_steps(horizon)
+
+    def outcome(method: Method) -> MethodOutcome:
+        began = time.perf_counter()
+        report = None if progress is None else partial(progress, method.name)
+        found = adapt(
+            method.learner, objective, tasks, draws, horizon, on="test", record=steps.tolist(), progress=report
+        )
+        loss, accuracy = (scores.double().cpu().numpy() for scores in found)
+        seconds = time.perf_counter() - began
+        scored = score_untrained(loss, accuracy)
+        return MethodOutcome(
+            name=method.name,
+            description=method.description,
+            loss=scored.loss[:, -1],
+            accuracy=None if kind is Kind.regression else scored.accuracy[:, -1],
+            curve=scored.loss,
+            diverged=scored.diverged,
+            seconds=seconds + method.search_seconds,
+            inner_steps=count_tasks(tasks) * horizon + method.search_steps,
+            trials=method.trials,
+            settings=method.settings,
+        )
+
+    return Comparison(
+        tasks=family_name,
+        kind=kind.value,
+        split=split,
+        split_hash=split_hash,
+        n_tasks=count_tasks(tasks),
+        horizon=horizon,
+        seed=seed,
+        curve_steps=steps,
+        methods={method.name: outcome(method) for method in methods},
+        notes=tuple(notes),
+    )
+
+
+def curve_steps(horizon: int) -> np.ndarray:
+    """The steps after which the test loss is recorded: all of a short horizon, 26 evenly spaced ones of a long one.
+
+    Args:
+        horizon: number of inner steps.
+
+    Returns:
+        Increasing whole numbers from 0 to `horizon`, [points].
+    """
+    return np.unique(np.linspace(0, horizon, min(horizon + 1, CURVE_POINTS)).round().astype(np.int64))
+
+
+def _check_names(names: list[str]) -> None:
+    if names[:1] != ["policy"]:
+        raise ConfigError(f"expected the first method to be 'policy', got {names}: put the policy before its rivals")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"expected every method once, got {names}: remove the repeated ones")

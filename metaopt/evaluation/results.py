@@ -1,0 +1,125 @@
+"""The files that an evaluation leaves: `results.json` in numbers, `tasks.csv` task by task."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metaopt import __version__
+from metaopt.evaluation.records import Comparison, MethodOutcome
+from metaopt.evaluation.statistics import Interval, mean_interval, paired
+from metaopt.files import write_text
+
+FORMAT = 1
+POLICY = "policy"
+RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "optuna", "scikit-learn")
+TASK_COLUMNS = ("task", "method", "loss", "accuracy", "diverged", "loss_minus_policy")
+
+
+def write_results(comparison: Comparison, path: str | Path) -> None:
+    """Write `results.json`.
+
+    Args:
+        comparison: what was found.
+        path: the file, replaced in one stroke.
+    """
+    record = results_record(comparison, package_versions())
+    write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[str, Any]:
+    """The content of `results.json`: plain numbers, strings, lists and dictionaries, all of them finite.
+
+    Args:
+        comparison: what was found; one of its methods is "policy".
+        versions: versions of the software, by package.
+
+    Returns:
+        The record, with its keys in the order in which people read them.
+    """
+    policy = comparison.methods[POLICY]
+    return {
+        "format": FORMAT,
+        "tasks": comparison.tasks,
+        "kind": comparison.kind,
+        "split": comparison.split,
+        "split_hash": comparison.split_hash,
+        "n_tasks": comparison.n_tasks,
+        "horizon": comparison.horizon,
+        "seed": comparison.seed,
+        "versions": dict(versions),
+        "notes": list(comparison.notes),
+        "methods": {name: _method_record(method, policy) for name, method in comparison.methods.items()},
+    }
+
+
+def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
+    """Write `tasks.csv`: a row per task and method, with full precision.
+
+    Columns: task (counted from 0), method, loss, accuracy (empty for regression), diverged (true or false), and
+    loss_minus_policy (empty for the policy itself).
+
+    Args:
+        comparison: what was found; one of its methods is "policy".
+        path: the file, replaced in one stroke.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(TASK_COLUMNS)
+    policy = comparison.methods[POLICY]
+    for task in range(comparison.n_tasks):
+        for name, method in comparison.methods.items():
+            loss = float(method.loss[task])
+            accuracy = "" if method.accuracy is None else float(method.accuracy[task])
+            diverged = "true" if method.diverged[task] else "false"
+            difference = "" if method is policy else loss - float(policy.loss[task])
+            rows.writerow([task, name, loss, accuracy, diverged, difference])
+    write_text(path, text.getvalue())
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on: metaopt, Python, and the packages that compute."""
+    packages = {package: _version(package) for package in RECORDED_PACKAGES}
+    return {"metaopt": __version__, "python": platform.python_version(), **packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"  # a package that was put on the path by hand has no metadata
+
+
+def _method_record(method: MethodOutcome, policy: MethodOutcome) -> dict[str, Any]:
+    return {
+        "description": method.description,
+        "settings": method.settings,
+        "loss": _interval_record(mean_interval(method.loss)),
+        "accuracy": None if method.accuracy is None else _interval_record(mean_interval(method.accuracy)),
+        "vs_policy": None if method is policy else _paired_record(method.loss, policy.loss),
+        "trials": method.trials,
+        "seconds": float(method.seconds),
+        "inner_steps": int(method.inner_steps),
+        "diverged": int(method.diverged.sum()),
+    }
+
+
+def _interval_record(interval: Interval) -> dict[str, Any]:
+    return {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+
+
+def _paired_record(method: np.ndarray, policy: np.ndarray) -> dict[str, Any]:
+    difference, win_rate = paired(method, policy)
+    return {
+        "mean_difference": difference.mean,
+        "ci95": [difference.low, difference.high],
+        "win_rate": win_rate,
+    }

@@ -1,0 +1,1 @@
+"""Classical hyperparameter search: the rival that a policy has to beat."""

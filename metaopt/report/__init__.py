@@ -1,0 +1,1 @@
+"""What an evaluation and a policy look like to a person: tables, sentences and figures."""

@@ -1,0 +1,133 @@
+"""The comparison as a table for the terminal; it fits into 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from metaopt.evaluation.records import Comparison, MethodOutcome
+from metaopt.evaluation.statistics import Interval, Paired, mean_interval, paired
+from metaopt.report.headline import POLICY, headline, verdict
+from metaopt.report.numbers import decimals_for, fixed, share
+
+__all__ = ["comparison_table", "headline"]
+
+NONE = "–"
+VERDICT_STYLES = {"lower": "green", "higher": "red", "undecided": ""}
+
+
+class Column(NamedTuple):
+    """A column of the table before rich sees it.
+
+    Attributes:
+        title: what stands above it.
+        cells: one per method.
+    """
+
+    title: str
+    cells: list[Text]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row per method: test loss, accuracy, the paired difference to the policy, and what it cost to tune.
+
+    Every interval stands below its mean. Columns that would be empty (accuracy in regression, trials without a search,
+    diverged without divergence) are left out.
+
+    Args:
+        comparison: the outcomes; the method "policy" is among them.
+
+    Returns:
+        A table to be printed by any rich console, a terminal's or not.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        caption=_caption(comparison),
+        caption_justify="left",
+        caption_style="dim",
+    )
+    columns = _columns(comparison)
+    for index, column in enumerate(columns):
+        table.add_column(column.title, justify="right" if index else "left", no_wrap=index > 0)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _columns(comparison: Comparison) -> list[Column]:
+    methods = list(comparison.methods.values())
+    policy = comparison.methods[POLICY]
+    pairs = [None if method.name == POLICY else paired(method.loss, policy.loss) for method in methods]
+    spread = comparison.n_tasks > 1  # one task has no interval to show
+    columns = [
+        Column("Method", [_named(method) for method in methods]),
+        Column("Test loss", _means([mean_interval(method.loss) for method in methods], spread)),
+    ]
+    if any(method.accuracy is not None for method in methods):
+        columns.append(
+            Column("Accuracy", _means([_percent(method) for method in methods], spread, decimals=1, unit=" %"))
+        )
+    styles = [VERDICT_STYLES[verdict(method, policy)] for method in methods]
+    columns.append(Column("Difference", _means([pair and pair.difference for pair in pairs], spread, "+", styles)))
+    columns.append(Column("Wins", [_wins(pair) for pair in pairs]))
+    if any(method.trials is not None for method in methods):
+        columns.append(Column("Trials", [Text(NONE if m.trials is None else str(m.trials)) for m in methods]))
+    if any(method.diverged.any() for method in methods):
+        columns.append(Column("Diverged", [Text(str(int(method.diverged.sum()))) for method in methods]))
+    return columns
+
+
+def _named(method: MethodOutcome) -> Text:
+    name = Text(method.name, "bold")
+    return name.append(f"\n{method.description}", "not bold dim") if method.description else name
+
+
+def _percent(method: MethodOutcome) -> Interval | None:
+    return None if method.accuracy is None else mean_interval(100 * method.accuracy)
+
+
+def _wins(pair: Paired | None) -> Text:
+    return Text(NONE if pair is None else share(pair.win_rate))
+
+
+def _means(
+    intervals: Sequence[Interval | None],
+    spread: bool,
+    sign: str = "",
+    styles: Sequence[str] | None = None,
+    decimals: int | None = None,
+    unit: str = "",
+) -> list[Text]:
+    """Each interval as its mean with "± half-width" below; as many decimals as the narrowest of them needs."""
+    widths = [(interval.high - interval.low) / 2 for interval in intervals if interval is not None]
+    places = decimals_for(widths) if decimals is None else decimals
+    cells = []
+    for interval, style in zip(intervals, styles or [""] * len(intervals), strict=True):
+        if interval is None:
+            cells.append(Text(NONE))
+            continue
+        mean = fixed(interval.mean, places, sign)
+        cell = Text(mean + unit, style)
+        cells.append(
+            cell.append(f"\n±{fixed((interval.high - interval.low) / 2, len(mean.partition('.')[2]))}{unit}", "dim")
+            if spread
+            else cell
+        )
+    return cells
+
+
+def _caption(comparison: Comparison) -> Text:
+    tasks = "1 task" if comparison.n_tasks == 1 else f"{comparison.n_tasks} tasks"
+    steps = "1 step" if comparison.horizon == 1 else f"{comparison.horizon} steps"
+    spread = "±: half of Student's 95 % interval" if comparison.n_tasks > 1 else "A single task gives no interval"
+    lines = [
+        f"{tasks} of {comparison.tasks} ({comparison.split}), horizon {steps}. Means over tasks. {spread}. Difference: "
+        "the method's test loss minus the policy's on the same task; positive: the policy is better. Wins: share of "
+        "the tasks on which the policy's loss is lower."
+    ]
+    return Text("\n".join([*lines, *(f"Note: {note}" for note in comparison.notes)]))

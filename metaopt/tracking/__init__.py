@@ -1,0 +1,1 @@
+"""Where a run's records are sent as it goes: nowhere, or to Weights & Biases."""

@@ -1,0 +1,73 @@
+"""What a run tells an experiment tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from metaopt.policies.reading import PolicyReading
+
+POSITIONS = ("iteration", "step")
+"""Where a record stands in the run; given as the step, not as a metric."""
+
+
+class Tracker(Protocol):
+    """Takes a run's records as they come."""
+
+    def log(self, record: dict[str, Any], step: int) -> None:
+        """Numbers of one moment: a row of metrics.jsonl, or metrics that are named already.
+
+        Args:
+            record: what was measured; see `scalar_metrics`.
+            step: the outer iteration.
+        """
+        ...
+
+    def histograms(self, values: dict[str, np.ndarray], step: int) -> None:
+        """Distributions of one moment.
+
+        Args:
+            values: by metric name, arrays of any shape; see `policy_histograms`.
+            step: the outer iteration.
+        """
+        ...
+
+    def finish(self, table: list[dict[str, Any]] | None, figures: list[Path], policy: Path | None) -> None:
+        """What the run found in the end.
+
+        Args:
+            table: the comparison, one row per method.
+            figures: images.
+            policy: the policy's file.
+        """
+        ...
+
+    def close(self) -> None:
+        """The last call; everything given so far is safe when it returns."""
+        ...
+
+
+def scalar_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """A record's numbers as metrics: {"kind": "meta_train", "loss": 0.4} becomes {"meta_train/loss": 0.4}.
+
+    Texts, missing values and the iteration itself are left out; a record without a kind keeps its names.
+    """
+    prefix = f"{record['kind']}/" if "kind" in record else ""
+    return {
+        prefix + name: float(value)
+        for name, value in record.items()
+        if isinstance(value, Real) and name not in POSITIONS
+    }
+
+
+def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
+    """A policy's strengths as metrics, "policy/lr/0.weight" and so on."""
+    return {
+        f"policy/{quantity}/{name}": strengths
+        for quantity, tensors in reading.strengths.items()
+        for name, strengths in tensors.items()
+    }

@@ -1,0 +1,1 @@
+"""The command lines: what `metaopt-train` and `metaopt-evaluate` do."""

@@ -1,0 +1,119 @@
+"""Hydra around a command: overrides in, one-line errors and exit codes out."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metaopt.errors import ConfigError, MetaoptError
+
+VERSION_BASE = "1.3"
+
+
+def launch(config_name: str, command: Callable[[DictConfig], int], overrides: Sequence[str]) -> int:
+    """Composes the configuration and runs the command, once or for every job of a `--multirun`.
+
+    Args:
+        config_name: primary configuration in `conf/`.
+        command: gets the composed configuration and returns an exit code. A MetaoptError that it raises is printed in
+            one line.
+        overrides: the command line without the program's name.
+
+    Returns:
+        The largest exit code of all jobs.
+    """
+    codes = [0]
+
+    def job(raw: DictConfig) -> None:
+        try:
+            codes.append(command(_with_run_dir(raw)))
+        except MetaoptError as error:
+            codes.append(complain(error))
+
+    try:
+        check_overrides(config_name, overrides)
+    except MetaoptError as error:
+        return complain(error)
+    before = sys.argv
+    sys.argv = [before[0], *overrides]
+    try:
+        hydra.main(version_base=VERSION_BASE, config_path=str(config_folder()), config_name=config_name)(job)()
+    finally:
+        sys.argv = before
+    return max(codes)
+
+
+def complain(error: MetaoptError) -> int:
+    """Prints an error in one line and returns its exit code."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def config_folder() -> Path:
+    """`conf/`: inside the package when it was installed from a wheel, beside it in a checkout.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"no conf/ folder in or beside {package}; install metaopt again")
+
+
+def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
+    """Composes once ahead of Hydra, whose own complaints span many lines.
+
+    Flags and sweeps (`--multirun`) are left to Hydra.
+
+    Raises:
+        ConfigError: an override names nothing that exists, or cannot be parsed.
+    """
+    if any(word.startswith("-") for word in overrides):
+        return
+    with initialize_config_dir(str(config_folder()), version_base=VERSION_BASE):
+        try:
+            compose(config_name, overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(error, compose(config_name))) from error
+
+
+def _explain(error: Exception, default: DictConfig) -> str:
+    text = " ".join(str(error).split())
+    if not text.startswith("Could not override '"):
+        return text
+    unknown = text.split("'")[1]
+    known = _paths(OmegaConf.to_container(default, resolve=False))
+    close = difflib.get_close_matches(unknown, known, n=1)
+    close = close or [path for path in known if path.split(".")[-1] == unknown.split(".")[-1]][:1]
+    hint = f"did you mean '{close[0]}'?" if close else "--help lists the most used, --cfg job all of them"
+    return f"unknown override '{unknown}'; {hint}"
+
+
+def _paths(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return []
+    found: list[str] = []
+    for key, value in tree.items():
+        found += [f"{prefix}{key}", *_paths(value, f"{prefix}{key}.")]
+    return found
+
+
+def _with_run_dir(raw: DictConfig) -> DictConfig:
+    """Gives every job of a `--multirun` a run directory of its own below the common one."""
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        raw.run_dir = settings.runtime.output_dir
+    return raw

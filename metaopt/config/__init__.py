@@ -1,0 +1,1 @@
+"""From YAML and command-line overrides to checked objects. No class path is ever looked up."""

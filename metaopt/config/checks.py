@@ -1,0 +1,26 @@
+"""Range checks with one wording: which field, what came, what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from metaopt.errors import ConfigError
+
+
+def at_least(field: str, value: float | None, low: float) -> None:
+    """Raises ConfigError unless `value` is None or a finite number ≥ `low`."""
+    if value is not None and not (math.isfinite(value) and value >= low):
+        raise ConfigError(f"{field} is {value}; it must be at least {low}")
+
+
+def above(field: str, value: float | None, low: float) -> None:
+    """Raises ConfigError unless `value` is None or a finite number > `low`."""
+    if value is not None and not (math.isfinite(value) and value > low):
+        raise ConfigError(f"{field} is {value}; it must be greater than {low}")
+
+
+def one_of(field: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ConfigError unless `value` is among `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")

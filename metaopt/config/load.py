@@ -1,0 +1,110 @@
+"""Composed YAML to typed configuration, with one-line errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from metaopt.config.families import MODELS, TASKS, ModelConfig, TasksConfig
+from metaopt.config.schema import EvaluateConfig, TrainConfig
+from metaopt.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def train_config(raw: DictConfig) -> TrainConfig:
+    """The checked configuration of a meta-training run.
+
+    Raises:
+        ConfigError: a field is unknown, missing, of a wrong type or out of range.
+    """
+    config = typed(raw, TrainConfig)
+    config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
+    return config
+
+
+def evaluate_config(raw: DictConfig) -> EvaluateConfig:
+    """The checked configuration of an evaluation; see `train_config`."""
+    if OmegaConf.is_missing(raw, "checkpoint"):
+        raise ConfigError("checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt")
+    config = typed(raw, EvaluateConfig)
+    config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
+    return config
+
+
+def tasks_config(raw: Any) -> TasksConfig:
+    """The checked settings of a task family, chosen by their `name`."""
+    return typed(OmegaConf.create(raw), _by_name(raw, TASKS, "tasks"), "tasks")
+
+
+def model_config(raw: Any) -> ModelConfig:
+    """The checked settings of a model, chosen by their `name`."""
+    return typed(OmegaConf.create(raw), _by_name(raw, MODELS, "model"), "model")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration that a run left in its directory.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        raw = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"no {path.name} in {path.parent}; resume needs the directory of a run of train_meta.py") from error
+    except Exception as error:  # the YAML reader has many ways to fail
+        raise ConfigError(f"{path} is damaged ({_first_line(error)}); restore it or start the run again") from error
+    if not isinstance(raw, DictConfig):
+        raise ConfigError(f"{path} is damaged (no mapping); restore it or start the run again")
+    return train_config(raw)
+
+
+def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
+    """The configuration as YAML that `read_config` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def typed(raw: Any, schema: type[T], where: str = "") -> T:
+    """Checks plain values against a dataclass.
+
+    Args:
+        raw: a DictConfig.
+        schema: the dataclass; every field is checked, and no other field may be there.
+        where: prefix of field names in errors.
+
+    Raises:
+        ConfigError: with the field's full name, what came and what was expected.
+    """
+    prefix = f"{where}." if where else ""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), raw)
+        result = OmegaConf.to_object(merged)
+    except ConfigKeyError as error:
+        name = f"{prefix}{error.full_key}"
+        raise ConfigError(f"{name} is no known setting; {_siblings(error, prefix)}") from error
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{prefix}{error.full_key} is missing; give {prefix}{error.full_key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        field = f"{prefix}{error.full_key}" if error.full_key else where or "the configuration"
+        raise ConfigError(f"{field}: {_first_line(error)}") from error
+    assert isinstance(result, schema)
+    return result
+
+
+def _by_name(raw: Any, choices: dict[str, type[T]], where: str) -> type[T]:
+    name = raw.get("name") if isinstance(raw, (dict, DictConfig)) else None
+    if name not in choices:
+        raise ConfigError(f"{where}.name is {name!r}; choose one of {', '.join(choices)}")
+    return choices[name]
+
+
+def _siblings(error: ConfigKeyError, prefix: str) -> str:
+    fields = sorted(getattr(error.object_type, "__dataclass_fields__", {}))
+    return f"known here: {', '.join(prefix + field for field in fields)}" if fields else "look at --help"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

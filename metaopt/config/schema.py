@@ -1,0 +1,236 @@
+"""What can be configured. The types check the YAML, `__post_init__` checks the ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from metaopt.config.checks import above, at_least, one_of
+from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
+
+# OmegaConf reads these annotations at run time, on Python 3.10 too: hence Optional and List-free builtins.
+
+
+@dataclass
+class StrengthConfig:
+    """See `StrengthSettings`."""
+
+    mode: str = "off"
+    value: float = 1.0
+    granularity: str = "global"
+
+
+@dataclass
+class MomentumConfig:
+    """See `MomentumSettings`."""
+
+    mode: str = "off"
+    value: float = 0.9
+
+
+@dataclass
+class InitConfig:
+    """See `InitSettings`."""
+
+    mode: str = "fresh"
+    granularity: str = "tensor"
+
+
+@dataclass
+class PolicyConfig:
+    """See `PolicySettings`, which checks it."""
+
+    name: str = "custom"
+    lr: StrengthConfig = field(default_factory=StrengthConfig)
+    l2: StrengthConfig = field(default_factory=StrengthConfig)
+    pull: StrengthConfig = field(default_factory=StrengthConfig)
+    momentum: MomentumConfig = field(default_factory=MomentumConfig)
+    schedule: str = "off"
+    init: InitConfig = field(default_factory=InitConfig)
+    optimizer: str = "metaopt"
+
+    def settings(self) -> PolicySettings:
+        """The same as a policy's own, checked settings."""
+
+        def strength(config: StrengthConfig) -> StrengthSettings:
+            return StrengthSettings(config.mode, config.value, config.granularity)  # type: ignore[arg-type]
+
+        return PolicySettings(
+            name=self.name,
+            lr=strength(self.lr),
+            l2=strength(self.l2),
+            pull=strength(self.pull),
+            momentum=MomentumSettings(self.momentum.mode, self.momentum.value),  # type: ignore[arg-type]
+            schedule=self.schedule,  # type: ignore[arg-type]
+            init=InitSettings(self.init.mode, self.init.granularity),  # type: ignore[arg-type]
+            optimizer=self.optimizer,
+        )
+
+
+@dataclass
+class InnerConfig:
+    """Training on a task.
+
+    Attributes:
+        horizon: number of inner steps.
+        batch_size: support examples in a minibatch; null: all of them.
+        engine: `native` trains the tasks side by side; `higher` runs higher's loop, task by task.
+        hypergradient: `reverse` through all steps, or `first_order`.
+        task_chunk: tasks that validation and evaluation train side by side.
+    """
+
+    horizon: int = 50
+    batch_size: Optional[int] = None  # noqa: UP045
+    engine: str = "native"
+    hypergradient: str = "reverse"
+    task_chunk: int = 64
+
+    def __post_init__(self) -> None:
+        at_least("inner.horizon", self.horizon, 1)
+        at_least("inner.batch_size", self.batch_size, 1)
+        at_least("inner.task_chunk", self.task_chunk, 1)
+        one_of("inner.engine", self.engine, ("native", "higher"))
+        one_of("inner.hypergradient", self.hypergradient, ("reverse", "first_order"))
+
+
+@dataclass
+class OuterConfig:
+    """See `OuterSettings`."""
+
+    iterations: int = 1000
+    meta_batch: int = 16
+    lr: float = 0.02
+    init_lr: Optional[float] = None  # noqa: UP045
+    lr_schedule: str = "cosine"
+    clip: Optional[float] = 10.0  # noqa: UP045
+    validate_every: int = 50
+    validation_tasks: int = 64
+    patience: Optional[int] = None  # noqa: UP045
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        at_least("outer.iterations", self.iterations, 0)
+        at_least("outer.meta_batch", self.meta_batch, 1)
+        above("outer.lr", self.lr, 0)
+        above("outer.init_lr", self.init_lr, 0)
+        one_of("outer.lr_schedule", self.lr_schedule, ("constant", "cosine"))
+        above("outer.clip", self.clip, 0)
+        at_least("outer.validate_every", self.validate_every, 1)
+        at_least("outer.validation_tasks", self.validation_tasks, 1)
+        at_least("outer.patience", self.patience, 1)
+        at_least("outer.checkpoint_every", self.checkpoint_every, 1)
+
+
+BASELINES = ("sgd", "adam", "tuned")
+
+
+@dataclass
+class EvaluationConfig:
+    """The comparison on held-out tasks.
+
+    Attributes:
+        n_tasks: number of tasks; 0 leaves the evaluation out.
+        baselines: which of sgd, adam and tuned stand beside the policy.
+        baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
+    """
+
+    n_tasks: int = 200
+    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    baseline_init: str = "policy"
+
+    def __post_init__(self) -> None:
+        if self.n_tasks != 0:
+            at_least("n_tasks", self.n_tasks, 2)
+        for name in self.baselines:
+            one_of("evaluation.baselines", name, BASELINES)
+        one_of("evaluation.baseline_init", self.baseline_init, ("policy", "fresh"))
+
+
+@dataclass
+class SearchConfig:
+    """The search behind the baseline `tuned`.
+
+    Attributes:
+        trials: most settings to try; fewer where meta-training spent fewer inner steps.
+        tasks_per_trial: meta-train tasks on which each setting is tried.
+    """
+
+    trials: int = 100
+    tasks_per_trial: int = 64
+
+    def __post_init__(self) -> None:
+        at_least("search.trials", self.trials, 1)
+        at_least("search.tasks_per_trial", self.tasks_per_trial, 1)
+
+
+@dataclass
+class TrackingConfig:
+    """Where a run is tracked.
+
+    Attributes:
+        name: `wandb` or `none`.
+        mode: `offline` (kept on disk, `wandb sync` can upload it later), `online` or `disabled`.
+        project: W&B project.
+        log_every: iterations between logged meta-training records.
+        histograms_every: iterations between histograms of the learned quantities.
+    """
+
+    name: str = "none"
+    mode: str = "offline"
+    project: str = "metaopt"
+    log_every: int = 10
+    histograms_every: int = 100
+
+    def __post_init__(self) -> None:
+        one_of("tracking", self.name, ("wandb", "none"))
+        one_of("tracking.mode", self.mode, ("offline", "online", "disabled"))
+        at_least("tracking.log_every", self.log_every, 1)
+        at_least("tracking.histograms_every", self.histograms_every, 1)
+
+
+@dataclass
+class TrainConfig:
+    """Everything about `train_meta.py`. `tasks` and `model` are checked by their own schemas."""
+
+    tasks: Any
+    model: Any
+    policy: PolicyConfig
+    inner: InnerConfig
+    outer: OuterConfig
+    evaluation: EvaluationConfig
+    search: SearchConfig
+    tracking: TrackingConfig
+    seed: int = 0
+    run_dir: str = "runs/metaopt"
+    resume: Optional[str] = None  # noqa: UP045
+    threads: Optional[int] = None  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
+        at_least("threads", self.threads, 1)
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything about `evaluate.py`."""
+
+    checkpoint: str
+    tasks: Any
+    model: Any
+    search: SearchConfig
+    baselines: list[str]
+    baseline_init: str = "policy"
+    split: str = "meta_test"
+    n_tasks: int = 200
+    horizon: Optional[int] = None  # noqa: UP045
+    seed: int = 0
+    run_dir: str = "runs/evaluation"
+    threads: Optional[int] = None  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        EvaluationConfig(self.n_tasks, self.baselines, self.baseline_init)
+        at_least("n_tasks", self.n_tasks, 2)
+        at_least("horizon", self.horizon, 1)
+        at_least("seed", self.seed, 0)
+        at_least("threads", self.threads, 1)
+        one_of("split", self.split, ("meta_train", "meta_validation", "meta_test"))

@@ -2,7 +2,7 @@
 
 
 class MetaoptError(Exception):
-    """Base of all errors that metaopt raises on purpose. The text names what was expected, what came, and the remedy."""
+    """Base of all errors that metaopt raises on purpose; the text says what was expected, what came, and what to do."""
 
     exit_code = 2
 

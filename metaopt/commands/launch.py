@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from metaopt.errors import ConfigError, MetaoptError
 
 VERSION_BASE = "1.3"
+SIGNALLED = 128
 
 
-def launch(config_name: str, command: Callable[[DictConfig], int], overrides: Sequence[str]) -> int:
+def launch(
+    config_name: str,
+    command: Callable[[DictConfig], int],
+    overrides: Sequence[str],
+    prepare: Callable[[list[str]], list[str]] = list,
+) -> int:
     """Composes the configuration and runs the command, once or for every job of a `--multirun`.
 
     Args:
@@ -29,6 +36,7 @@ def launch(config_name: str, command: Callable[[DictConfig], int], overrides: Se
         command: gets the composed configuration and returns an exit code. A MetaoptError that it raises is printed in
             one line.
         overrides: the command line without the program's name.
+        prepare: makes of these what Hydra composes from.
 
     Returns:
         The largest exit code of all jobs.
@@ -40,8 +48,11 @@ def launch(config_name: str, command: Callable[[DictConfig], int], overrides: Se
             codes.append(command(_with_run_dir(raw)))
         except MetaoptError as error:
             codes.append(complain(error))
+        if codes[-1] > SIGNALLED:  # whoever stops a job of a sweep does not want the next one
+            sys.exit(codes[-1])
 
     try:
+        overrides = prepare(list(overrides))
         check_overrides(config_name, overrides)
     except MetaoptError as error:
         return complain(error)
@@ -49,6 +60,12 @@ def launch(config_name: str, command: Callable[[DictConfig], int], overrides: Se
     sys.argv = [before[0], *overrides]
     try:
         hydra.main(version_base=VERSION_BASE, config_path=str(config_folder()), config_name=config_name)(job)()
+    except KeyboardInterrupt:
+        print(
+            "interrupted; what the run directory holds is complete, and train_meta.py goes on with resume=RUN_DIR",
+            file=sys.stderr,
+        )
+        return SIGNALLED + signal.SIGINT
     finally:
         sys.argv = before
     return max(codes)
@@ -58,6 +75,16 @@ def complain(error: MetaoptError) -> int:
     """Prints an error in one line and returns its exit code."""
     print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def warn(text: str) -> None:
+    """Prints a warning in one line."""
+    print("warning: " + " ".join(text.split()), file=sys.stderr, flush=True)
+
+
+def given_overrides() -> list[str]:
+    """What was typed for the job that runs, such as `outer.lr=0.01`."""
+    return list(HydraConfig.get().overrides.task)
 
 
 def config_folder() -> Path:

@@ -87,7 +87,9 @@ class MetaTrainingProgress:
 
     def _print_line(self, iteration: int, seconds: float) -> None:
         left = (self._iterations - iteration) * seconds / max(1, iteration - self._first)
-        print(f"meta-training {iteration}/{self._iterations}: {self._text()}, {left:.0f} s left", file=self._console.file)
+        print(
+            f"meta-training {iteration}/{self._iterations}: {self._text()}, {left:.0f} s left", file=self._console.file
+        )
         sys.stdout.flush()
 
 

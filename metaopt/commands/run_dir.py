@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaopt.errors import RunDirError
+from metaopt.files import remove_leftovers, write_new_text
 
 HYDRA_FILES = frozenset({"multirun.yaml"})
 
@@ -56,27 +57,48 @@ class RunFiles:
         return self.folder / "figures"
 
 
-def new_run(folder: Path) -> RunFiles:
-    """Claims a directory for a new run.
+def check_free(folder: Path) -> None:
+    """Makes sure, before any work, that a new run can have `folder`. Makes nothing.
 
     Raises:
-        RunDirError: something is there already, or it cannot be made.
+        RunDirError: something is there already.
     """
     files = RunFiles(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        present = sorted(path.name for path in folder.iterdir() if path.name not in HYDRA_FILES)
+        present = sorted(p.name for p in folder.iterdir() if not _harmless(p.name)) if folder.exists() else []
     except OSError as error:
-        raise RunDirError(f"run_dir={folder} cannot be made ({error.strerror}); give another run_dir") from error
-    if files.config.exists() or files.checkpoint.exists() or files.policy.exists() or files.results.exists():
-        raise RunDirError(f"run_dir={folder} already holds a run; go on with resume={folder}, or give another run_dir")
+        raise RunDirError(
+            f"run_dir={folder} is no folder to write to ({error.strerror}); give another run_dir"
+        ) from error
+    if any(path.exists() for path in (files.config, files.checkpoint, files.policy, files.results)):
+        raise RunDirError(f"run_dir={folder} already holds a run; {_ways_out(files)}")
     if present:
         raise RunDirError(f"run_dir={folder} is not empty (it holds {present[0]}); give another run_dir")
+
+
+def claim(folder: Path, config: str) -> RunFiles:
+    """Makes the directory of a new run by writing its configuration; of two runs that try at once, one succeeds.
+
+    Args:
+        folder: the directory.
+        config: the checked configuration as YAML.
+
+    Raises:
+        RunDirError: another run was faster, or the directory cannot be made.
+    """
+    check_free(folder)
+    files = RunFiles(folder)
+    try:
+        write_new_text(files.config, config)
+    except FileExistsError as error:
+        raise RunDirError(f"run_dir={folder} already holds a run; give another run_dir") from error
+    except OSError as error:
+        raise RunDirError(f"run_dir={folder} cannot be made ({error.strerror}); give another run_dir") from error
     return files
 
 
 def existing_run(folder: Path) -> RunFiles:
-    """The directory of a run that is to be resumed.
+    """The directory of a run that is to be resumed, rid of what a killed writer left half-done.
 
     Raises:
         RunDirError: there is no run in it.
@@ -84,8 +106,10 @@ def existing_run(folder: Path) -> RunFiles:
     files = RunFiles(folder)
     if not files.config.is_file():
         raise RunDirError(
-            f"resume={folder} holds no run (no config.yaml in it); give the run directory of a run of train_meta.py"
+            f"resume={folder} holds no run (no config.yaml in it): a run that was killed before it wrote this file has "
+            "done nothing; start it again, or give the run_dir of a run of train_meta.py"
         )
+    remove_leftovers(folder)
     return files
 
 
@@ -95,3 +119,13 @@ def policy_path(checkpoint: Path) -> Path:
         files = RunFiles(checkpoint)
         return files.policy if files.policy.exists() or not files.checkpoint.exists() else files.checkpoint
     return checkpoint
+
+
+def _ways_out(files: RunFiles) -> str:
+    if files.metrics.exists() or files.checkpoint.exists():
+        return f"go on with resume={files.folder}, or give another run_dir"
+    return "give another run_dir"
+
+
+def _harmless(name: str) -> bool:
+    return name in HYDRA_FILES or name.startswith(".")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from metaopt.config.families import build_family, build_model
-from metaopt.config.schema import InnerConfig, OuterConfig, TrainConfig
+from metaopt.config.families import ModelConfig, TasksConfig, build_family, build_model
+from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.hypergradient import HypergradientMethod
 from metaopt.inner.reverse import Reverse
@@ -21,6 +23,10 @@ from metaopt.outer.state import MetaState, new_state
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
+from metaopt.tracking.guarded import Guarded
+from metaopt.tracking.none import NoTracker
+from metaopt.tracking.tracker import Tracker
+from metaopt.tracking.wandb_tracker import WandbTracker
 from metaopt.types import Kind
 
 
@@ -50,18 +56,8 @@ def build_job(config: TrainConfig) -> Job:
         ConfigError, TaskError, DataError: see there.
     """
     settings = config.policy.settings()
-    check_engine(settings, config.inner)
-    family = build_family(config.tasks)
-    model = build_model(config.model, family.spec)
-    problem = InnerProblem(
-        family=family,
-        model=model,
-        objective=objective(model, family.spec.kind),
-        horizon=config.inner.horizon,
-        batch_size=config.inner.batch_size,
-        hypergradient=build_hypergradient(config.inner, model, family.spec.kind),
-        chunk=config.inner.task_chunk if settings.optimizer == "metaopt" else 1,
-    )
+    problem = build_problem(config.tasks, config.model, config.inner, settings)
+    family, model = problem.family, problem.model
     # Streams of their own, so that the length of one does not shift another.
     outer = build_outer(config.outer)
     policy = Policy(settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"))
@@ -79,6 +75,38 @@ def build_job(config: TrainConfig) -> Job:
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
     return Job(problem, outer, state, validation, card)
+
+
+def build_problem(tasks: TasksConfig, model: ModelConfig, inner: InnerConfig, settings: PolicySettings) -> InnerProblem:
+    """The inner problem that a policy with these settings is for; see `build_job`."""
+    check_engine(settings, inner)
+    family = build_family(tasks)
+    network = build_model(model, family.spec)
+    return InnerProblem(
+        family=family,
+        model=network,
+        objective=objective(network, family.spec.kind),
+        horizon=inner.horizon,
+        batch_size=inner.batch_size,
+        hypergradient=build_hypergradient(inner, network, family.spec.kind),
+        chunk=inner.task_chunk if settings.optimizer == "metaopt" else 1,
+    )
+
+
+def build_tracker(
+    config: TrackingConfig, run_dir: Path, record: dict[str, Any], warn: Callable[[str], None]
+) -> Tracker:
+    """The tracker of a run, which never raises: its first failure goes to `warn`, and the run goes on without it.
+
+    Args:
+        config: where to track.
+        run_dir: the run's directory.
+        record: the whole configuration, for the record.
+        warn: is given one line if anything fails.
+    """
+    if config.name == "none" or config.mode == "disabled":
+        return NoTracker()
+    return Guarded(lambda: WandbTracker(run_dir, record, config.mode, config.project, name=run_dir.name), warn)  # type: ignore[arg-type]
 
 
 def card_config(config: TrainConfig) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def train_config(raw: DictConfig) -> TrainConfig:
 def evaluate_config(raw: DictConfig) -> EvaluateConfig:
     """The checked configuration of an evaluation; see `train_config`."""
     if OmegaConf.is_missing(raw, "checkpoint"):
-        raise ConfigError("checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt")
+        raise ConfigError(
+            "checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt"
+        )
     config = typed(raw, EvaluateConfig)
     config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
     return config
@@ -54,7 +56,9 @@ def read_config(path: Path) -> TrainConfig:
     try:
         raw = OmegaConf.load(path)
     except FileNotFoundError as error:
-        raise ConfigError(f"no {path.name} in {path.parent}; resume needs the directory of a run of train_meta.py") from error
+        raise ConfigError(
+            f"no {path.name} in {path.parent}; resume needs the directory of a run of train_meta.py"
+        ) from error
     except Exception as error:  # the YAML reader has many ways to fail
         raise ConfigError(f"{path} is damaged ({_first_line(error)}); restore it or start the run again") from error
     if not isinstance(raw, DictConfig):

@@ -62,6 +62,7 @@ def compare(
     split_hash: str,
     seed: int,
     notes: Sequence[str] = (),
+    chunk: int = 64,
     progress: Progress | None = None,
 ) -> Comparison:
     """Every method on every task, measured on the test sets.
@@ -78,6 +79,7 @@ def compare(
         split_hash: hash of the family's splits, for the record.
         seed: seed of the tasks and draws, for the record.
         notes: what a reader of the result must know.
+        chunk: tasks that are trained side by side; see `adapt`.
         progress: told which method finished how many tasks more.
 
     Returns:
@@ -94,7 +96,15 @@ def compare(
         began = time.perf_counter()
         report = None if progress is None else partial(progress, method.name)
         found = adapt(
-            method.learner, objective, tasks, draws, horizon, on="test", record=steps.tolist(), progress=report
+            method.learner,
+            objective,
+            tasks,
+            draws,
+            horizon,
+            on="test",
+            record=steps.tolist(),
+            chunk=chunk,
+            progress=report,
         )
         loss, accuracy = (scores.double().cpu().numpy() for scores in found)
         seconds = time.perf_counter() - began

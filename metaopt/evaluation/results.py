@@ -85,6 +85,24 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
     write_text(path, text.getvalue())
 
 
+def method_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The comparison as a flat table: a row per method, its intervals as two columns each; for trackers."""
+    rows = []
+    for name, record in results_record(comparison, {})["methods"].items():
+        row: dict[str, Any] = {"method": name, "description": record["description"]}
+        for quantity in ("loss", "accuracy"):
+            interval = record[quantity]
+            if interval is not None:
+                row[quantity] = interval["mean"]
+                row[f"{quantity}_low"], row[f"{quantity}_high"] = interval["ci95"]
+        against = record["vs_policy"] or {"mean_difference": None, "ci95": (None, None), "win_rate": None}
+        row["difference"] = against["mean_difference"]
+        row["difference_low"], row["difference_high"] = against["ci95"]
+        row["win_rate"] = against["win_rate"]
+        rows.append(row | {key: record[key] for key in ("trials", "seconds", "inner_steps", "diverged")})
+    return rows
+
+
 def package_versions() -> dict[str, str]:
     """Versions of what the numbers depend on: metaopt, Python, and the packages that compute."""
     packages = {package: _version(package) for package in RECORDED_PACKAGES}

@@ -49,8 +49,8 @@ def adapt(
         horizon: number of inner steps.
         on: the set to score on.
         record: after how many steps to score; default: at the start and after the horizon.
-        chunk: tasks that are trained side by side; bounds the memory. 1 trains task by task without `vmap`, which torch's
-            own optimizers need.
+        chunk: tasks that are trained side by side; bounds the memory. 1 trains task by task without `vmap`, as torch's
+            own optimizers need it.
         progress: called with the number of tasks that were finished since the last call.
 
     Returns:

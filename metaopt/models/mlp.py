@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -35,7 +36,7 @@ def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation
     sizes = [math.prod(task.input_shape), *widths]
     module = nn.Sequential()
     module.add_module("flatten", nn.Flatten())
-    for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (size_in, size_out) in enumerate(pairwise(sizes)):
         module.add_module(f"hidden{i}", nn.Linear(size_in, size_out))
         module.add_module(f"activation{i}", ACTIVATIONS[activation]())
     module.add_module("output", nn.Linear(sizes[-1], task.output_size))

@@ -16,7 +16,9 @@ from metaopt.types import Batch, Kind, Loss, Params
 class Scores(Protocol):
     """(params, batch of one task) -> (loss, accuracy), scalars; the accuracy of a regression is NaN."""
 
-    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        ...
 
 
 class Objective(NamedTuple):

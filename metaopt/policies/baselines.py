@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from metaopt.policies.rule import Learner, Start, UpdateRule
+from metaopt.policies.rule import Initialise, Learner, Start, UpdateRule
 from metaopt.policies.step import adam_step, regularised_step
 from metaopt.types import Params
 
@@ -37,6 +36,10 @@ class RuleSettings:
             momentum=self.momentum if self.momentum > 0 else None,
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for records."""
+        return asdict(self)
+
     def describe(self) -> str:
         """In words, for tables."""
         words = [f"{'SGD' if self.optimizer == 'sgd' else 'Adam'}, lr {self.lr:.3g}"]
@@ -47,7 +50,7 @@ class RuleSettings:
         return ", ".join(words)
 
 
-def fixed_learner(start: Callable[[Params], Params], settings: RuleSettings) -> Learner:
+def fixed_learner(start: Initialise, settings: RuleSettings) -> Learner:
     """A learner that starts where `start` (noise -> θ₀) says and trains with a conventional optimizer."""
 
     def learner(noise: Params) -> Start:

@@ -16,11 +16,12 @@ class PolicyReading:
     """What a policy has learned, in natural units.
 
     Attributes:
-        strengths: by quantity ("lr", "l2", "pull", "init_std"), by parameter tensor in the model's order: an array of the
-            parameter's shape (granularity element) or of shape () (granularity tensor or global). Absent: switched off.
-        schedule: factor per step, [horizon], by parameter tensor; the single key "" when one schedule serves all. Empty: off.
+        strengths: by quantity ("lr", "l2", "pull", "init_std"), by parameter tensor in the model's order: an array of
+            the parameter's shape (granularity element) or of shape () (tensor or global). Absent: switched off.
+        schedule: factor per step, [horizon], by parameter tensor; the single key "" when one schedule serves all.
+            Empty: off.
         momentum: μ, or None when there is none.
-        input_shape: shape of one input, (channels, height, width) for images; says how to lay out first-layer strengths.
+        input_shape: shape of one input; (channels, height, width) lays out first-layer strengths as an image.
         learned: names of the quantities that are learned (the others are fixed).
     """
 

@@ -35,5 +35,8 @@ class Start(NamedTuple):
     rule: UpdateRule
 
 
+Initialise: TypeAlias = Callable[[Params], Params]
+"""noise (one standard normal tensor per model parameter, of its shape) -> θ₀."""
+
 Learner: TypeAlias = Callable[[Params], Start]
 """noise (one standard normal tensor per model parameter, of its shape) -> Start. Policies and baselines alike."""

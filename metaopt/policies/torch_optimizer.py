@@ -16,9 +16,9 @@ from metaopt.types import Params
 def torch_optimizer_rule(optimizer: str, lr: Strength) -> UpdateRule:
     """The update of `torch.optim.<optimizer>` at its default settings, differentiable in the learning rates.
 
-    higher (Grefenstette et al., "Generalized Inner Loop Meta-Learning", 2019) keeps the optimizer's memory in an object;
-    the rule copies that object before each step, so that it stays pure. higher puts hooks on tensors that need a
-    gradient, which `vmap` cannot carry: training works anywhere, hypergradients only with the engine that loops.
+    higher (Grefenstette et al., "Generalized Inner Loop Meta-Learning", 2019) keeps the optimizer's memory in an
+    object; the rule copies that object before each step, so that it stays pure. higher puts hooks on tensors that need
+    a gradient, which `vmap` cannot carry: training works anywhere, hypergradients only with the engine that loops.
 
     Args:
         optimizer: class name in `torch.optim`; one that higher supports.

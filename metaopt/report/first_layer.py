@@ -29,7 +29,7 @@ def first_layer_image(reading: PolicyReading, quantity: str) -> Figure | None:
 
     Returns:
         A figure with a logarithmic colour bar; None where the inputs are no images, the first weight does not look at
-        pixels, or its strengths are not per element.
+        pixels, or its strengths are not per element, or not all positive and finite.
     """
     found = _pictures(reading, quantity)
     if found is None:
@@ -66,9 +66,11 @@ def _pictures(reading: PolicyReading, quantity: str) -> tuple[str, np.ndarray, s
     """Name of the first weight, its pictures [pictures, height, width], and what they are means over."""
     tensors = list(reading.strengths.get(quantity, {}).items())
     weights = [(name, strengths) for name, strengths in tensors if strengths.ndim >= 2]
-    if len(reading.input_shape) != 3 or not weights or not (weights[0][1] > 0).all():
+    if len(reading.input_shape) != 3 or not weights:
         return None
     name, strengths = weights[0]
+    if not ((strengths > 0) & np.isfinite(strengths)).all():
+        return None
     logs = np.log(strengths)
     if strengths.ndim == 2 and strengths.shape[1] == math.prod(reading.input_shape):
         channels = logs.mean(0).reshape(reading.input_shape)

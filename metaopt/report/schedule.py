@@ -38,6 +38,7 @@ def schedule_figure(reading: PolicyReading) -> Figure | None:
     style.dress(axes, "Schedule s: factor on the learning rate", "inner step", "factor")
     style.integer_ticks(axes)
     every = np.concatenate([np.ones(1), *reading.schedule.values()])
+    every = every[np.isfinite(every)]
     if style.spans_decades(every.min(), every.max(), 10.0):
         style.logarithmic(axes, "y", every.min() / 1.2, every.max() * 1.2)
     else:

@@ -16,9 +16,10 @@ from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import Draws
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import RuleSettings, fixed_learner
+from metaopt.policies.rule import Initialise
 from metaopt.search.space import DEFAULTS, choices, suggest
 from metaopt.trees import count_tasks
-from metaopt.types import Params, TaskBatch
+from metaopt.types import TaskBatch
 
 MAX_TRIALS = 100
 TASKS_PER_TRIAL = 64
@@ -61,7 +62,7 @@ def budget_trials(
 
 
 def tune(
-    start: Callable[[Params], Params],
+    start: Initialise,
     objective: Objective,
     tasks: TaskBatch,
     draws: Draws,
@@ -69,6 +70,7 @@ def tune(
     trials: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
+    chunk: int = 64,
 ) -> Tuned:
     """Searches optimizer, learning rate, L2 strength and momentum with Optuna's tree-structured Parzen estimator.
 
@@ -85,6 +87,7 @@ def tune(
         trials: number of settings to try.
         seed: seed of the search.
         progress: called with 1 after each trial.
+        chunk: tasks that are trained side by side; see `adapt`.
 
     Returns:
         The best setting and the cost of finding it.
@@ -98,7 +101,7 @@ def tune(
     began = time.perf_counter()
 
     def query_loss(settings: RuleSettings) -> float:
-        found = adapt(fixed_learner(start, settings), objective, tasks, draws, horizon, on="query")
+        found = adapt(fixed_learner(start, settings), objective, tasks, draws, horizon, on="query", chunk=chunk)
         loss, accuracy = (scores.double().cpu().numpy() for scores in found)
         return float(score_untrained(loss, accuracy).loss[:, -1].mean())
 

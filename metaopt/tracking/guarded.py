@@ -45,7 +45,7 @@ class Guarded:
 
     def close(self) -> None:
         """See `Tracker.close`."""
-        self._attempt(lambda: self._tracker.close())
+        self._attempt(self._tracker.close)
 
     def _open(self, tracker_factory: Callable[[], Tracker]) -> None:
         self._tracker = tracker_factory()

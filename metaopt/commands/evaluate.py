@@ -1,0 +1,196 @@
+"""`evaluate.py` and `metaopt-evaluate`: what a policy is worth on tasks that it has never seen."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from metaopt.commands.held_out import Terms, evaluate_policy, publish
+from metaopt.commands.launch import given_overrides, launch, warn
+from metaopt.commands.progress import make_console
+from metaopt.commands.run_dir import check_free, claim, policy_path
+from metaopt.config.build import build_problem
+from metaopt.config.load import evaluate_config, model_config, tasks_config, to_yaml, typed
+from metaopt.config.schema import EvaluateConfig, InnerConfig
+from metaopt.errors import ConfigError, PolicyFileError
+from metaopt.outer.problem import InnerProblem
+from metaopt.outer.state import load_checkpoint
+from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy
+from metaopt.policies.reading import read_policy
+from metaopt.types import Split
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(launch("evaluate", evaluate, sys.argv[1:], prepare=with_groups_of_checkpoint))
+
+
+def evaluate(raw: DictConfig) -> int:
+    """Evaluates one policy.
+
+    Args:
+        raw: the composed configuration.
+
+    Returns:
+        Exit code 0.
+    """
+    console = make_console()
+    checkpoint = _checkpoint(raw)
+    source = load_source(checkpoint)
+    config = evaluate_config(_completed(raw, source))
+    check_free(Path(config.run_dir))
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    inner = source.inner if config.horizon is None else replace(source.inner, horizon=config.horizon)
+    problem = build_problem(config.tasks, config.model, inner, source.card.policy)
+    policy = restore_policy(source.tensors, source.card, problem.model, source.path)
+    notes = differences(source.card, problem)
+    for note in notes:
+        warn(note)
+    files = claim(Path(config.run_dir), to_yaml(config))
+    console.print(
+        f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
+        f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    comparison = evaluate_policy(problem, policy, _terms(config, source, notes), console)
+    publish(comparison, read_policy(policy, problem.family.spec.input_shape), files, console)
+    console.print(f"Results: {files.results}\nFigures: {files.figures}", highlight=False, soft_wrap=True)
+    return 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A policy as a file gave it.
+
+    Attributes:
+        tensors: its parameters.
+        card: what the file says of it.
+        inner: the inner loop that it was meta-trained in.
+        budget: inner steps that meta-training spent.
+        path: the file.
+    """
+
+    tensors: dict[str, Tensor]
+    card: PolicyCard
+    inner: InnerConfig
+    budget: int
+    path: Path
+
+
+def load_source(checkpoint: Path) -> Source:
+    """Reads `checkpoint=`: a run directory, a policy.safetensors or a checkpoint.pt (of which the best policy so far).
+
+    Raises:
+        PolicyFileError: it is none of these, or is damaged.
+    """
+    path = policy_path(checkpoint)
+    if path.suffix == ".pt":
+        content, card = load_checkpoint(path)
+        tensors = content.get("best")
+    else:
+        tensors, card = load_policy_file(path)
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise PolicyFileError(f"{path} is damaged (no tensors of a policy in it); train the policy again")
+    try:
+        inner = typed(OmegaConf.create(card.config["inner"]), InnerConfig, "inner")
+        budget = card.config["meta_training_inner_steps"]
+        if isinstance(budget, bool) or not isinstance(budget, int):
+            raise TypeError(f"meta_training_inner_steps is {budget!r}")
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise PolicyFileError(f"{path} has damaged metadata ({error}); train the policy again") from error
+    return Source(tensors, card, inner, budget, path)
+
+
+def with_groups_of_checkpoint(overrides: list[str]) -> list[str]:
+    """Puts the task family and model of `checkpoint=` first, so that their fields can be overridden one by one."""
+    checkpoint = [word.partition("=")[2] for word in overrides if word.startswith("checkpoint=")]
+    if len(checkpoint) != 1 or any(word in ("-m", "--multirun") for word in overrides):
+        return overrides
+    card = load_source(Path(_unquoted(checkpoint[0]))).card
+    groups = [
+        f"{group}={name}"
+        for group in ("tasks", "model")
+        if isinstance(name := _settings(card, group).get("name"), str)
+        and name.isidentifier()
+        and not any(word.startswith(f"{group}=") for word in overrides)
+    ]
+    return [*groups, *overrides]
+
+
+def differences(card: PolicyCard, problem: InnerProblem) -> tuple[str, ...]:
+    """What a reader must know where evaluation differs from meta-training, a sentence each."""
+    found = []
+    if problem.horizon != card.horizon:
+        found.append(f"the policy was meta-trained for horizon {card.horizon} and is evaluated at {problem.horizon}")
+    if problem.family.name != card.tasks:
+        found.append(
+            f"the policy was meta-trained on {card.tasks} and is evaluated on {problem.family.name}; a search behind "
+            f"'tuned' sees meta-train tasks of {problem.family.name}"
+        )
+    elif problem.family.split_hash != card.split_hash:
+        found.append(
+            f"the splits of {card.tasks} are not those of meta-training (hash {problem.family.split_hash} instead of "
+            f"{card.split_hash}): held-out tasks may have been trained on"
+        )
+    return tuple(found)
+
+
+def _checkpoint(raw: DictConfig) -> Path:
+    if OmegaConf.is_missing(raw, "checkpoint"):
+        raise ConfigError(
+            "checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt"
+        )
+    return Path(str(raw.checkpoint))
+
+
+def _completed(raw: DictConfig, source: Source) -> DictConfig:
+    """`tasks` and `model` as in meta-training unless others were asked for, with the fields that were overridden."""
+    given = given_overrides()
+    for group, check in (("tasks", tasks_config), ("model", model_config)):
+        known = _settings(source.card, group)
+        chosen = [word.partition("=")[2] for word in given if word.startswith(f"{group}=")]
+        if chosen and chosen[-1] != known.get("name"):
+            continue
+        fields = [
+            word.lstrip("+").partition("=")[0].partition(".")[2] for word in given if word.startswith(f"{group}.")
+        ]
+        try:
+            as_trained = asdict(check(known))
+        except (ConfigError, ValueError) as error:
+            raise PolicyFileError(f"{source.path} has damaged metadata ({error}); train the policy again") from error
+        # A file from someone else must not make this machine fetch anything.
+        as_trained |= {"download": False} if "download" in as_trained else {}
+        raw[group] = OmegaConf.merge(as_trained, {field: raw[group][field] for field in fields})
+    return raw
+
+
+def _settings(card: PolicyCard, group: str) -> dict[str, Any]:
+    settings = card.config.get(group)
+    return settings if isinstance(settings, dict) else {}
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"" else word
+
+
+def _terms(config: EvaluateConfig, source: Source, notes: tuple[str, ...]) -> Terms:
+    split: Split = config.split  # type: ignore[assignment]
+    return Terms(
+        split=split,
+        n_tasks=config.n_tasks,
+        baselines=tuple(config.baselines),
+        baseline_init=config.baseline_init,
+        trials=config.search.trials,
+        tasks_per_trial=config.search.tasks_per_trial,
+        budget=source.budget,
+        seed=config.seed,
+        notes=notes,
+    )

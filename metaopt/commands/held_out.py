@@ -1,0 +1,138 @@
+"""The comparison on held-out tasks that ends `train_meta.py` and is all of `evaluate.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from metaopt.commands.progress import progress_bar
+from metaopt.commands.run_dir import RunFiles
+from metaopt.config.build import generator
+from metaopt.evaluation.compare import Method, compare
+from metaopt.evaluation.records import Comparison
+from metaopt.evaluation.results import write_results, write_tasks_csv
+from metaopt.outer.loop import sample
+from metaopt.outer.problem import InnerProblem
+from metaopt.policies.baselines import RuleSettings, fixed_learner
+from metaopt.policies.policy import Policy
+from metaopt.policies.reading import PolicyReading
+from metaopt.policies.rule import Initialise
+from metaopt.policies.settings import PolicySettings
+from metaopt.report.console import comparison_table
+from metaopt.report.figures import save_figures
+from metaopt.report.headline import headline
+from metaopt.search.space import DEFAULTS
+from metaopt.search.tuned import budget_trials, tune
+from metaopt.types import Split
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms the policy and its rivals meet.
+
+    Attributes:
+        split: where the tasks come from.
+        n_tasks: number of tasks.
+        baselines: which of sgd, adam and tuned take part.
+        baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
+        trials: most settings that the search behind `tuned` may try.
+        tasks_per_trial: meta-train tasks on which each is tried.
+        budget: inner steps that meta-training spent, which the search may not exceed.
+        seed: of tasks, initialisations, minibatches and search.
+        notes: what a reader of the result must know.
+    """
+
+    split: Split
+    n_tasks: int
+    baselines: tuple[str, ...]
+    baseline_init: str
+    trials: int
+    tasks_per_trial: int
+    budget: int
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console: Console) -> Comparison:
+    """Trains held-out tasks with the policy and with each baseline, behind a progress bar."""
+    tasks, draws = sample(problem, terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
+    start = _baseline_start(problem, policy, terms)
+    methods = [Method("policy", policy.settings.name, policy)]
+    for name, settings in zip(("sgd", "adam"), DEFAULTS, strict=True):
+        if name in terms.baselines:
+            methods.append(_fixed(name, start, settings))
+    if "tuned" in terms.baselines:
+        methods.append(_tuned(problem, start, terms, console))
+    with progress_bar(console, "held-out tasks", len(methods) * terms.n_tasks) as advance:
+        return compare(
+            methods,
+            problem.objective,
+            tasks,
+            draws,
+            problem.horizon,
+            family_name=problem.family.name,
+            kind=problem.family.spec.kind,
+            split=terms.split,
+            split_hash=problem.family.split_hash,
+            seed=terms.seed,
+            notes=(*_notes(problem, policy, terms), *terms.notes),
+            chunk=problem.chunk,
+            progress=lambda _, n: advance(n),
+        )
+
+
+def publish(comparison: Comparison, reading: PolicyReading, files: RunFiles, console: Console) -> list[Path]:
+    """Writes results.json, tasks.csv and the figures, and prints the table and the sentence above it.
+
+    Returns:
+        The figures' files.
+    """
+    write_tasks_csv(comparison, files.tasks)
+    figures = save_figures(comparison, reading, files.figures)
+    # Last, because its presence says that the evaluation is complete.
+    write_results(comparison, files.results)
+    console.print()
+    console.print(headline(comparison), style="bold", highlight=False)
+    console.print(comparison_table(comparison))
+    return figures
+
+
+def _fixed(name: str, start: Initialise, settings: RuleSettings) -> Method:
+    return Method(name, settings.describe(), fixed_learner(start, settings), settings=settings.to_json())
+
+
+def _tuned(problem: InnerProblem, start: Initialise, terms: Terms, console: Console) -> Method:
+    tasks, draws = sample(problem, "meta_train", terms.tasks_per_trial, generator(terms.seed, "search"))
+    trials = budget_trials(terms.budget, terms.tasks_per_trial, problem.horizon, terms.trials)
+    with progress_bar(console, "tuning the baseline", trials) as advance:
+        found = tune(
+            start, problem.objective, tasks, draws, problem.horizon, trials, terms.seed, advance, problem.chunk
+        )
+    return Method(
+        "tuned",
+        found.settings.describe(),
+        fixed_learner(start, found.settings),
+        trials=found.trials,
+        search_seconds=found.seconds,
+        search_steps=found.inner_steps,
+        settings=found.settings.to_json(),
+    )
+
+
+def _baseline_start(problem: InnerProblem, policy: Policy, terms: Terms) -> Initialise:
+    if terms.baseline_init == "policy":
+        return policy.start
+    return Policy(PolicySettings(name="fresh"), problem.model.shapes, problem.model.init, 1).start
+
+
+def _notes(problem: InnerProblem, policy: Policy, terms: Terms) -> tuple[str, ...]:
+    notes = []
+    mode = policy.settings.init.mode
+    if terms.baselines and mode != "fresh":
+        words = "the policy's own" if terms.baseline_init == "policy" else "torch's"
+        notes.append(f"the policy's initialisation is {mode}; the baselines start from {words}")
+    if problem.model.transductive:
+        notes.append("batch normalisation by the batch's own statistics: a prediction sees the whole test set's inputs")
+    return tuple(notes)

@@ -1,0 +1,219 @@
+"""`train_meta.py` and `metaopt-train`: meta-train a policy, then compare it on held-out tasks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from metaopt.commands.held_out import Terms, evaluate_policy, publish
+from metaopt.commands.interrupt import stop_on_signals
+from metaopt.commands.launch import given_overrides, launch, warn
+from metaopt.commands.progress import MetaTrainingProgress, make_console
+from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run
+from metaopt.config.build import Job, build_job, build_tracker
+from metaopt.config.load import read_config, to_yaml, train_config
+from metaopt.config.schema import TrackingConfig, TrainConfig
+from metaopt.errors import ConfigError, PolicyFileError
+from metaopt.evaluation.records import Comparison
+from metaopt.evaluation.results import method_rows
+from metaopt.outer.loop import meta_train
+from metaopt.outer.metrics import MetricsFile, Record, read_metrics
+from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
+from metaopt.policies.file import save_policy
+from metaopt.policies.policy import Policy
+from metaopt.policies.reading import PolicyReading, read_policy
+from metaopt.report.figures import save_figures
+from metaopt.report.training import save_training_figure
+from metaopt.tracking.tracker import Tracker, policy_histograms
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked run that has its directory and stands where its last checkpoint left it."""
+
+    config: TrainConfig
+    job: Job
+    files: RunFiles
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(launch("train", train, sys.argv[1:]))
+
+
+def train(raw: DictConfig) -> int:
+    """Runs or resumes one run.
+
+    Args:
+        raw: the composed configuration.
+
+    Returns:
+        Exit code: 0, or 128 + signal number where a signal ended it early.
+    """
+    console = make_console()
+    run = _resumed_run(raw) if raw.resume is not None else _new_run(raw)
+    if _is_complete(run):
+        console.print(
+            f"{run.files.folder} is complete already; its results are in {run.files.results}", highlight=False
+        )
+        return 0
+    console.print(_opening(run), highlight=False, soft_wrap=True)
+    tracker = build_tracker(run.config.tracking, run.files.folder, _as_record(run.config), warn)
+    try:
+        signal_code = _meta_train(run, tracker, console)
+        if signal_code:
+            console.print(
+                f"stopped after iteration {run.job.state.iteration}; go on with: "
+                f"python train_meta.py resume={run.files.folder}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return signal_code
+        _conclude(run, tracker, console)
+    finally:
+        tracker.close()
+    return 0
+
+
+def _new_run(raw: DictConfig) -> Run:
+    config = train_config(raw)
+    folder = Path(config.run_dir)
+    check_free(folder)
+    _set_threads(config)
+    job = build_job(config)
+    return Run(config, job, claim(folder, to_yaml(config)))
+
+
+def _resumed_run(raw: DictConfig) -> Run:
+    others = [word for word in given_overrides() if not word.lstrip("+").startswith("resume=")]
+    if others:
+        raise ConfigError(
+            f"resume= goes on with the run's own configuration, but {others[0]} is given too; "
+            "leave it out, or start a new run"
+        )
+    files = existing_run(Path(str(raw.resume)))
+    config = read_config(files.config)
+    _set_threads(config)
+    job = build_job(config)
+    if files.checkpoint.exists():
+        content, _ = load_checkpoint(files.checkpoint)
+        restore_state(job.state, content, files.checkpoint)
+    elif files.policy.exists():
+        raise PolicyFileError(f"{files.folder} holds a policy but no checkpoint.pt to go on from; start a new run")
+    return Run(config, job, files)
+
+
+def _set_threads(config: TrainConfig) -> None:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def _is_complete(run: Run) -> bool:
+    return run.files.policy.exists() and (run.files.results.exists() or run.config.evaluation.n_tasks == 0)
+
+
+def _opening(run: Run) -> str:
+    config, job = run.config, run.job
+    outer = config.outer
+    begun = f", from iteration {job.state.iteration}" if job.state.iteration else ""
+    return (
+        f"Meta-training {job.card.policy.name} on {job.card.tasks} with {job.card.model['name']}: "
+        f"{outer.iterations} iterations of {outer.meta_batch} tasks, horizon {config.inner.horizon}{begun}."
+        f"\nRun directory: {run.files.folder}"
+    )
+
+
+def _as_record(config: TrainConfig) -> dict[str, Any]:
+    record = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(record, dict)
+    return {str(key): value for key, value in record.items()}
+
+
+def _meta_train(run: Run, tracker: Tracker, console: Console) -> int:
+    """Returns 0 when meta-training is over, else the exit code of the signal that ended it."""
+    job, state = run.job, run.job.state
+    metrics = MetricsFile(run.files.metrics, state.metrics_bytes)
+
+    def save(at: MetaState) -> None:
+        at.metrics_bytes = metrics.sync()
+        save_state(run.files.checkpoint, at, job.card)
+
+    try:
+        with (
+            stop_on_signals() as stop,
+            MetaTrainingProgress(console, job.outer.iterations, state.iteration) as progress,
+        ):
+            track = _tracking(tracker, run.config.tracking, lambda: _read(job, state.policy))
+
+            def log(record: Record) -> None:
+                metrics.write(record)
+                progress(record)
+                track(record)
+
+            done = meta_train(job.problem, job.outer, state, job.validation, log, save, stop)
+    finally:
+        metrics.close()
+    return 0 if done else stop.exit_code
+
+
+def _tracking(
+    tracker: Tracker, config: TrackingConfig, reading: Callable[[], PolicyReading]
+) -> Callable[[Record], None]:
+    """Passes on every meta-validation, and of meta-training every k-th record and those with dropped tasks."""
+
+    def track(record: Record) -> None:
+        iteration = record["iteration"]
+        if record["kind"] != "meta_train" or record["dropped"] or iteration % config.log_every == 0:
+            tracker.log(record, iteration)
+        if record["kind"] == "meta_train" and iteration % config.histograms_every == 0:
+            tracker.histograms(policy_histograms(reading()), iteration)
+
+    return track
+
+
+def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
+    """The policy file first, so that nothing that follows can cost it; then the comparison and all that is shown."""
+    job, files = run.job, run.files
+    job.state.policy.load_state_dict(job.state.best)
+    save_policy(files.policy, job.state.best, job.card)
+    policy = job.state.policy
+    training = save_training_figure(read_metrics(files.metrics), files.figures)
+    reading = _read(job, policy)
+    comparison: Comparison | None = None
+    if run.config.evaluation.n_tasks:
+        comparison = evaluate_policy(job.problem, policy, _terms(run), console)
+        figures = publish(comparison, reading, files, console)
+    else:
+        figures = save_figures(None, reading, files.figures)
+    tracker.finish(None if comparison is None else method_rows(comparison), [training, *figures], files.policy)
+    console.print(
+        f"Policy: {files.policy}\nFigures: {files.figures}\n"
+        f"On other tasks: python evaluate.py checkpoint={files.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _read(job: Job, policy: Policy) -> PolicyReading:
+    return read_policy(policy, job.problem.family.spec.input_shape)
+
+
+def _terms(run: Run) -> Terms:
+    evaluation, search = run.config.evaluation, run.config.search
+    return Terms(
+        split="meta_test",
+        n_tasks=evaluation.n_tasks,
+        baselines=tuple(evaluation.baselines),
+        baseline_init=evaluation.baseline_init,
+        trials=search.trials,
+        tasks_per_trial=search.tasks_per_trial,
+        budget=run.job.card.config["meta_training_inner_steps"],
+        seed=run.config.seed,
+    )

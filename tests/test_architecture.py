@@ -1,0 +1,170 @@
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ("train_meta", "evaluate")
+RANKS = (
+    {"__init__", "errors", "types", "trees", "files"},
+    {"models", "tasks"},
+    {"policies"},
+    {"inner"},
+    {"outer"},
+    {"evaluation", "search"},
+    {"report", "tracking"},
+    {"config"},
+    {"commands"},
+    set(SCRIPTS),
+)
+RANK_OF = {unit: rank for rank, units in enumerate(RANKS) for unit in units}
+
+
+def unit_of(module):
+    """What has a rank: a package or module right below metaopt, or a script."""
+    first, *rest = module.split(".")
+    return first if first != "metaopt" else (rest or ["__init__"])[0]
+
+
+def imports_of(source, module, is_package, known):
+    """The modules among `known` that a module imports anywhere, in functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: len(module.split(".")) + is_package - node.level] if node.level else []
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{start}.{alias.name}"
+                found.add(inner if inner in known else start)
+    return found & known
+
+
+def unranked(graph):
+    return sorted(module for module in graph if unit_of(module) not in RANK_OF)
+
+
+def upward(graph):
+    return sorted(
+        f"{module} imports {imported}, which ranks above it"
+        for module, imports in graph.items()
+        for imported in imports
+        if RANK_OF[unit_of(imported)] > RANK_OF[unit_of(module)]
+    )
+
+
+def cycle(graph):
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return " → ".join(error.args[1])
+    return None
+
+
+def files():
+    found = {name: ROOT / f"{name}.py" for name in SCRIPTS if (ROOT / f"{name}.py").exists()}
+    for path in (ROOT / "metaopt").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph():
+    paths = files()
+    return {
+        module: imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py", set(paths))
+        for module, path in paths.items()
+    }
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_everything_has_a_rank(graph):
+    assert unranked(graph) == []
+
+
+def test_nothing_imports_upwards(graph):
+    assert upward(graph) == []
+
+
+def test_there_is_no_cycle_between_modules(graph):
+    assert cycle(graph) is None
+
+
+def test_the_graph_is_the_real_one(graph):
+    assert "metaopt.report.headline" in graph["metaopt.report.style"]
+    assert "metaopt.report.style" in graph["metaopt.report.differences"]  # from metaopt.report import style
+    assert "metaopt" in graph["metaopt.evaluation.results"]  # from metaopt import __version__
+    assert len(graph) > 50
+
+
+def test_no_module_has_more_than_300_lines():
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in files().items()}
+    assert {module: length for module, length in lengths.items() if length > 300} == {}
+
+
+def test_the_checks_find_an_upward_import_and_name_both_modules():
+    graph = {"metaopt.inner.unroll": {"metaopt.outer.loop"}, "metaopt.outer.loop": set()}
+    assert upward(graph) == ["metaopt.inner.unroll imports metaopt.outer.loop, which ranks above it"]
+    assert upward({"metaopt.outer.loop": {"metaopt.inner.unroll"}, "metaopt.models.mlp": {"metaopt.tasks.ways"}}) == []
+
+
+def test_the_checks_find_a_cycle_within_a_rank_and_name_its_modules():
+    found = cycle({"metaopt.models.mlp": {"metaopt.tasks.ways"}, "metaopt.tasks.ways": {"metaopt.models.mlp"}})
+    assert found is not None
+    assert "metaopt.models.mlp" in found
+    assert "metaopt.tasks.ways" in found
+
+
+def test_the_checks_find_what_has_no_rank():
+    assert unranked({"metaopt": set(), "metaopt.plugins.new": set(), "metaopt.errors": set()}) == [
+        "metaopt.plugins.new"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import metaopt.outer.loop",
+        "from metaopt.outer.loop import meta_train",
+        "from metaopt.outer import loop",
+        "from ..outer.loop import meta_train",
+        "from ..outer import loop",
+        "def f():\n    from metaopt.outer import loop",
+        "if TYPE_CHECKING:\n    from metaopt.outer.loop import meta_train",
+    ],
+)
+def test_every_way_of_importing_is_seen(line):
+    assert imports_of(line, "metaopt.inner.unroll", False, {"metaopt.outer.loop", "metaopt"}) == {"metaopt.outer.loop"}
+
+
+def test_a_packages_own_relative_import_starts_at_the_package():
+    assert imports_of("from . import loop", "metaopt.outer", True, {"metaopt.outer.loop"}) == {"metaopt.outer.loop"}
+
+
+def test_importing_metaopt_imports_nothing_heavy():
+    assert (
+        run("import metaopt, sys; print(*{'torch', 'numpy', 'wandb', 'matplotlib', 'hydra'} & set(sys.modules))") == []
+    )
+
+
+def test_importing_all_modules_says_nothing_and_changes_nothing(graph):
+    # One process for all, since torch takes seconds to import. W&B is imported only by a run that is tracked, and
+    # pyplot, which sets global state, by nobody.
+    imports = "; ".join(f"import {module}" for module in sorted(graph))
+    state = "torch.random.initial_seed(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()"
+    code = (
+        f"import sys, torch; before = {state}; {imports}; assert before == ({state}); "
+        "print(*{'wandb', 'matplotlib.pyplot', 'sklearn'} & set(sys.modules))"
+    )
+    assert run(code) == []

@@ -62,4 +62,4 @@ def global_norm(tree: Mapping[str, Tensor]) -> Tensor:
 
 def finite_rows(tree: Mapping[str, Tensor]) -> Tensor:
     """For tensors [rows, *shape]: a bool [rows], true where every entry of the row is finite in all of them."""
-    return torch.stack([torch.isfinite(t.flatten(1)).all(1) for t in tree.values()]).all(0)
+    return torch.stack([torch.isfinite(t.reshape(len(t), -1)).all(1) for t in tree.values()]).all(0)

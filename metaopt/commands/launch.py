@@ -113,7 +113,7 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
     with initialize_config_dir(str(config_folder()), version_base=VERSION_BASE):
         try:
             compose(config_name, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain(error, compose(config_name))) from error
 
 

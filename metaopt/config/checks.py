@@ -14,6 +14,12 @@ def at_least(field: str, value: float | None, low: float) -> None:
         raise ConfigError(f"{field} is {value}; it must be at least {low}")
 
 
+def within(field: str, value: float, low: float, high: float) -> None:
+    """Raises ConfigError unless `low` ≤ `value` ≤ `high`."""
+    if not low <= value <= high:
+        raise ConfigError(f"{field} is {value}; it must be at least {low} and at most {high}")
+
+
 def above(field: str, value: float | None, low: float) -> None:
     """Raises ConfigError unless `value` is None or a finite number > `low`."""
     if value is not None and not (math.isfinite(value) and value > low):

@@ -88,7 +88,7 @@ def typed(raw: Any, schema: type[T], where: str = "") -> T:
         result = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         name = f"{prefix}{error.full_key}"
-        raise ConfigError(f"{name} is no known setting; {_siblings(error, prefix)}") from error
+        raise ConfigError(f"{name} is no known setting; {_siblings(error, name)}") from error
     except MissingMandatoryValue as error:
         raise ConfigError(f"{prefix}{error.full_key} is missing; give {prefix}{error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
@@ -105,9 +105,10 @@ def _by_name(raw: Any, choices: dict[str, type[T]], where: str) -> type[T]:
     return choices[name]
 
 
-def _siblings(error: ConfigKeyError, prefix: str) -> str:
+def _siblings(error: ConfigKeyError, name: str) -> str:
+    group = name[: name.rfind(".") + 1]
     fields = sorted(getattr(error.object_type, "__dataclass_fields__", {}))
-    return f"known here: {', '.join(prefix + field for field in fields)}" if fields else "look at --help"
+    return f"known here: {', '.join(group + field for field in fields)}" if fields else "look at --help"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from metaopt.config.checks import above, at_least, one_of
+from metaopt.config.checks import above, at_least, one_of, within
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
 # OmegaConf reads these annotations at run time, on Python 3.10 too: hence Optional and List-free builtins.
@@ -122,6 +122,9 @@ class OuterConfig:
 
 
 BASELINES = ("sgd", "adam", "tuned")
+BASELINE_INITS = ("policy", "fresh")
+LARGEST_SEED = 2**32 - 1
+"""What Optuna's sampler takes; a larger seed would fail in the search, after all of meta-training."""
 
 
 @dataclass
@@ -140,10 +143,10 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.n_tasks != 0:
-            at_least("n_tasks", self.n_tasks, 2)
+            at_least("evaluation.n_tasks", self.n_tasks, 2)
         for name in self.baselines:
             one_of("evaluation.baselines", name, BASELINES)
-        one_of("evaluation.baseline_init", self.baseline_init, ("policy", "fresh"))
+        one_of("evaluation.baseline_init", self.baseline_init, BASELINE_INITS)
 
 
 @dataclass
@@ -182,7 +185,7 @@ class TrackingConfig:
     histograms_every: int = 100
 
     def __post_init__(self) -> None:
-        one_of("tracking", self.name, ("wandb", "none"))
+        one_of("tracking.name", self.name, ("wandb", "none"))
         one_of("tracking.mode", self.mode, ("offline", "online", "disabled"))
         at_least("tracking.log_every", self.log_every, 1)
         at_least("tracking.histograms_every", self.histograms_every, 1)
@@ -206,7 +209,7 @@ class TrainConfig:
     threads: Optional[int] = None  # noqa: UP045
 
     def __post_init__(self) -> None:
-        at_least("seed", self.seed, 0)
+        within("seed", self.seed, 0, LARGEST_SEED)
         at_least("threads", self.threads, 1)
 
 
@@ -228,9 +231,11 @@ class EvaluateConfig:
     threads: Optional[int] = None  # noqa: UP045
 
     def __post_init__(self) -> None:
-        EvaluationConfig(self.n_tasks, self.baselines, self.baseline_init)
+        for name in self.baselines:
+            one_of("baselines", name, BASELINES)
+        one_of("baseline_init", self.baseline_init, BASELINE_INITS)
         at_least("n_tasks", self.n_tasks, 2)
         at_least("horizon", self.horizon, 1)
-        at_least("seed", self.seed, 0)
+        within("seed", self.seed, 0, LARGEST_SEED)
         at_least("threads", self.threads, 1)
         one_of("split", self.split, ("meta_train", "meta_validation", "meta_test"))

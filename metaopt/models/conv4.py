@@ -28,7 +28,7 @@ def conv4(task: TaskSpec, channels: int = 64, norm: Norm = "batch", downsample: 
         task: says the image's (channels, height, width) and the number of outputs.
         channels: channels of each block.
         norm: `batch` uses the batch's own statistics, in training and prediction alike (transductive); `layer`
-            normalises each example over channels and pixels; `group` over groups of 8 channels (fewer where 8
+            normalises each example over channels and pixels; `group` over groups of 8 channels (as `layer` where 8
             does not divide `channels`); `none` leaves it out.
         downsample: `pool` halves by max-pooling, `stride` by a stride of 2 in the convolution.
 
@@ -86,4 +86,4 @@ class BatchNorm(nn.Module):
 def _norm(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch":
         return BatchNorm(channels)
-    return nn.GroupNorm(1 if norm == "layer" else math.gcd(8, channels), channels)
+    return nn.GroupNorm(channels // 8 if norm == "group" and channels % 8 == 0 else 1, channels)

@@ -122,7 +122,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
         )
     try:
         return content, PolicyCard.from_json(json.loads(content["card"]), path)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path} is damaged ({error}); start the run again in another run_dir") from error
 
 

@@ -22,6 +22,8 @@ from metaopt.policies.settings import PolicySettings
 FORMAT = 1
 # One key, because safetensors writes several in an order that changes from process to process.
 KEY = "metaopt"
+LONGEST_HORIZON = 1_000_000
+"""A damaged file must not ask for a schedule that exhausts the memory."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class PolicyCard:
             )
         except (KeyError, TypeError, ConfigError) as error:
             raise PolicyFileError(f"{path} has damaged metadata ({error}); train the policy again") from error
-        if card.horizon < 1:
+        if not 1 <= card.horizon <= LONGEST_HORIZON:
             raise PolicyFileError(f"{path} has damaged metadata (horizon {card.horizon}); train the policy again")
         return card
 
@@ -116,7 +118,7 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
         raise PolicyFileError(
             f"no policy file at {path}; give checkpoint= a run directory or a policy.safetensors"
         ) from error
-    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise PolicyFileError(
             f"{path} is not a policy file, or is truncated ({str(error).splitlines()[0]}); "
             "expected a policy.safetensors as meta-training writes it"

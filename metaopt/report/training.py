@@ -49,7 +49,7 @@ def meta_training_curves(records: Sequence[dict[str, Any]]) -> Figure:
     if len(every):
         if style.spans_decades(every.min(), every.max()):
             style.logarithmic(axes, "y", every.min() / 1.3, every.max() * 1.3)
-        axes.legend(frameon=False, fontsize=style.MEDIUM, labelcolor=style.INK)
+        axes.legend(loc="upper right", frameon=False, fontsize=style.MEDIUM, labelcolor=style.INK)  # losses fall
     return figure
 
 

@@ -15,6 +15,9 @@ from metaopt.tasks.ways import ORIENTATIONS, ImageBank, ImageClass, WaySampler, 
 from metaopt.types import Batch, Kind, Split, TaskBatch, TaskSpec
 
 DIGITS = tuple("0123456789")
+DISTINCT_TURNS = {"0": 2, "1": 2, "8": 2, "6": 2, "9": 2}
+"""Quarter turns that look different, where that is not all four: half a turn leaves 0, 1 and 8 and makes a 6 a 9."""
+LEAST_CLASSES = 6
 WHITE = 16
 
 
@@ -23,15 +26,15 @@ class Digits:
     """N-way tasks over scikit-learn's bundled digits.
 
     Five digits make meta-train, two meta-validation and three meta-test. All rotations of a digit lie in one split,
-    and so do 6 and 9, because a 6 upside down is a 9. Some classes of one task may look alike (an 8 upside down is
-    an 8), so that no model reaches full accuracy with rotations.
+    and so do 6 and 9, because a 6 upside down is a 9. Rotations that look like another class are left out (an 8 upside
+    down is an 8): 30 classes in all, and at least six in each split.
 
     Args:
         n_way: classes per task.
         support: examples per class that the inner loop trains on.
         query: examples per class for the outer loss.
         test: examples per class for the final comparison.
-        rotations: whether each digit turned by 90, 180 and 270 degrees is a further class, 40 in all.
+        rotations: whether each digit turned by 90, 180 and 270 degrees is a further class, where it looks like one.
         noise: standard deviation of Gaussian noise on every pixel (ink is 1.0, paper 0.0).
         split_seed: decides which digits lie in which split; independent of every other seed.
 
@@ -56,16 +59,15 @@ class Digits:
             raise TaskError(f"digits: tasks.noise must be a finite standard deviation, 0 or more, but is {noise}")
         digits = split_digits(split_seed)
         check_disjoint(self.name, digits)
-        turns = ORIENTATIONS if rotations else ORIENTATIONS[:1]
         classes: dict[Split, list[ImageClass]] = {
-            split: [ImageClass(int(digit), turn) for digit in members for turn in turns]
+            split: [ImageClass(int(digit), turn) for digit in members for turn in _turns(digit, rotations)]
             for split, members in digits.items()
         }
         self.splits = class_names(classes, DIGITS)
         self.split_hash = hash_splits(self.name, self.splits)
         bank = _load_bank()
         self.spec = TaskSpec(Kind.classification, (1, *bank.images.shape[2:]), n_way)
-        remedy = "" if rotations else "or set tasks.rotations=true, which gives four times as many"
+        remedy = "" if rotations else f"or set tasks.rotations=true, which gives at least {LEAST_CLASSES}"
         self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
         self._noise = noise
 
@@ -80,7 +82,8 @@ class Digits:
 def split_digits(split_seed: int) -> dict[Split, list[str]]:
     """The digits of each split.
 
-    Every split of five, two and three digits with 6 and 9 together comes up equally often over the seeds.
+    Every split of five, two and three digits with 6 and 9 together and, rotations counted, at least six classes in each
+    part comes up equally often over the seeds.
 
     Args:
         split_seed: any whole number.
@@ -96,9 +99,14 @@ def split_digits(split_seed: int) -> dict[Split, list[str]]:
             "meta_validation": sorted(order[5:7]),
             "meta_test": sorted(order[7:]),
         }
-        if any({"6", "9"} <= set(members) for members in splits.values()):
+        together = any({"6", "9"} <= set(members) for members in splits.values())
+        if together and all(sum(len(_turns(d, True)) for d in m) >= LEAST_CLASSES for m in splits.values()):
             return splits
         attempt += 1
+
+
+def _turns(digit: str, rotations: bool) -> tuple[int, ...]:
+    return ORIENTATIONS[: DISTINCT_TURNS.get(digit, len(ORIENTATIONS)) if rotations else 1]
 
 
 def _noisy(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:

@@ -56,6 +56,7 @@ class WandbTracker:
             Exception: whatever else W&B raises, such as a server that does not answer in time.
         """
         import wandb  # noqa: PLC0415 - takes a second that runs without tracking need not wait
+        from wandb.errors import UsageError  # noqa: PLC0415
 
         self._wandb = wandb
         # W&B replaces these for good, to learn of the exit; they are put back when the run ends.
@@ -78,7 +79,7 @@ class WandbTracker:
             )
             if mode == "online" and self._run.offline:
                 raise ConfigError("tracking.mode=online needs a login, and none is known; run `wandb login`")
-        except wandb.errors.UsageError as error:
+        except UsageError as error:
             self.close()
             raise ConfigError(f"tracking.mode={mode} is not possible: {error}") from None
         except BaseException:
@@ -106,7 +107,7 @@ class WandbTracker:
             return
         shown: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Image(str(path)) for path in figures}
         if table:
-            columns = list(dict.fromkeys(key for row in table for key in row))
+            columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
             rows = [[row.get(column) for column in columns] for row in table]
             shown["comparison"] = self._wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
         if shown:

@@ -51,9 +51,11 @@ def test_what_there_is_not_is_not_saved(make_comparison, make_reading, tmp_path)
 
 
 def test_drawing_leaves_matplotlibs_global_state_alone(comparison, reading, tmp_path):
-    settings = dict(mpl.rcParams)
-    save_figures(comparison, reading, tmp_path)
-    assert dict(mpl.rcParams) == settings
+    with mpl.rc_context():
+        mpl.rcdefaults()  # undoes what an earlier test's figures may have set
+        settings = dict(mpl.rcParams)
+        save_figures(comparison, reading, tmp_path)
+        assert dict(mpl.rcParams) == settings
     pyplot = sys.modules.get("matplotlib.pyplot")  # another test's plugin may have imported it
     assert pyplot is None or pyplot.get_fignums() == []
 

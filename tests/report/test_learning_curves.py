@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -34,7 +36,7 @@ def test_labels_of_nearly_equal_curves_do_not_overlap(make_comparison, drawn):
     figure = drawn(learning_curves(make_comparison(losses)))
     boxes = sorted((Text.get_window_extent(text) for text in texts(figure).values()), key=lambda box: box.y0)
     assert len(boxes) == 4
-    assert all(below.y1 <= above.y0 for below, above in zip(boxes[:-1], boxes[1:], strict=True))
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
 
 
 def test_the_label_of_a_line_lies_within_the_figure(make_comparison, drawn):

@@ -49,11 +49,16 @@ def test_distinct_takes_no_more_digits_than_it_needs():
     assert distinct([0.5, 0.5]) == ["0.500", "0.500"]
 
 
-@given(st.integers(1, 10_000), st.data())
-def test_shares_of_none_and_all_are_exact(tasks, data):
-    rate = data.draw(st.integers(0, 2 * tasks)) / (2 * tasks)  # a tie counts half
+@given(st.integers(1, 10_000), st.integers(0, 3), st.booleans())
+def test_none_and_all_are_said_only_where_they_are_exact(tasks, half_wins, mirrored):
+    rate = min(half_wins, 2 * tasks) / (2 * tasks)  # a tie counts half
+    rate = 1 - rate if mirrored else rate
     assert (share(rate) == "0 %") == (rate == 0)
     assert (share(rate) == "100 %") == (rate == 1)
+
+
+def test_shares_in_between_are_whole_per_cent():
+    assert [share(rate) for rate in (0.004, 0.006, 0.5, 0.994, 0.996)] == ["<1 %", "1 %", "50 %", "99 %", ">99 %"]
 
 
 def test_decimals_show_two_digits_of_the_narrowest_interval():

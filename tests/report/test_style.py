@@ -1,6 +1,5 @@
 import math
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,9 +63,3 @@ def test_decades_are_spanned_by_positive_finite_values_only():
     assert not style.spans_decades(0.5, 1.0)
     assert not style.spans_decades(0.0, 1.0)
     assert not style.spans_decades(0.01, math.inf)
-
-
-def test_figures_leave_matplotlibs_settings_alone(drawn):
-    before = dict(mpl.rcParams)
-    drawn(style.new_figure(3, 3))
-    assert dict(mpl.rcParams) == before

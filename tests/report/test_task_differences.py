@@ -26,8 +26,7 @@ def test_rows_are_the_baselines_from_the_top_with_their_win_rates(comparison, dr
     figure = drawn(task_differences(comparison))
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sgd", "tuned"]
-    bottom, top = axes.get_ylim()
-    assert top < 0 < 1 < bottom
+    assert axes.yaxis_inverted()
     wins = [np.mean(comparison.methods[n].loss > comparison.methods["policy"].loss) for n in ("sgd", "tuned")]
     shares = [text.get_text() for text in axes.texts]
     assert shares[0] == "policy wins\n100 % of tasks"

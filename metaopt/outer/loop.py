@@ -86,13 +86,15 @@ def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generat
 def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients) -> Record:
     """Moves the policy along the mean hypergradient of the tasks for which all is finite.
 
-    A meta-batch of which nothing is left moves nothing.
+    A meta-batch of which nothing is left, or of which the mean overflows, moves nothing.
     """
     kept = finite_rows(found.grads) & torch.isfinite(found.loss)
+    mean = {name: grads[kept].mean(0) for name, grads in found.grads.items()}
+    norm = global_norm(mean)
     dropped = int((~kept).sum())
     state.dropped += dropped
     record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": dropped}
-    if not kept.any():
+    if not torch.isfinite(norm):
         state.dropped_in_a_row += 1
         if state.dropped_in_a_row >= HOPELESS:
             raise MetaTrainingError(
@@ -101,8 +103,6 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients)
             )
         return {**record, "loss": None, "accuracy": None, "support_loss": None, "hypergradient_norm": None}
     state.dropped_in_a_row = 0
-    mean = {name: grads[kept].mean(0) for name, grads in found.grads.items()}
-    norm = global_norm(mean)
     rate = rate_factor(settings, state.iteration)
     for group in state.optimizer.param_groups:
         group["lr"] = group["full_lr"] * rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
         PolicyFileError: missing, truncated, not a checkpoint of metaopt, or of another format version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign pickle protocols; what cannot be read raises
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise PolicyFileError(
             f"no checkpoint at {path}; give a run directory, policy.safetensors or checkpoint.pt"
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # broken bytes make torch's unpickler raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise PolicyFileError(
-            f"{path} is not a checkpoint, or is truncated ({str(error).splitlines()[0][:100]}); "
+            f"{path} is not a checkpoint, or is truncated ({reason}); "
             "expected a checkpoint.pt as meta-training writes it"
         ) from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -133,10 +136,11 @@ def restore_state(state: MetaState, content: dict[str, Any], path: Path) -> None
         PolicyFileError: the contents are not of such a run.
     """
     try:
+        state.policy.load_state_dict(content["best"])
+        state.best = cloned(dict(state.policy.named_parameters()))
         state.policy.load_state_dict(content["policy"])
         state.optimizer.load_state_dict(content["optimizer"])
         state.generator.set_state(content["generator"])
-        state.best = cloned(content["best"])
         for name, kind in _NUMBERS.items():
             setattr(state, name, kind(content[name]))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

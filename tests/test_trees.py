@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from metaopt.trees import (
+    cast,
+    cast_tasks,
+    cloned,
+    count_tasks,
+    detached,
+    expanded,
+    finite_rows,
+    global_norm,
+    stacked,
+    take_tasks,
+)
+from metaopt.types import Batch, TaskBatch
+
+
+@pytest.fixture
+def tree():
+    generator = torch.Generator().manual_seed(0)
+    return {"a": torch.randn(3, 2, 4, generator=generator), "b": torch.randn(3, generator=generator)}
+
+
+@pytest.fixture
+def tasks():
+    def batch(n):
+        return Batch(torch.rand(3, n, 2), torch.arange(3 * n).reshape(3, n))
+
+    return TaskBatch(batch(4), batch(5), batch(6))
+
+
+def test_the_norm_is_that_of_all_entries_in_a_row(tree):
+    torch.testing.assert_close(global_norm(tree), torch.cat([t.flatten() for t in tree.values()]).norm())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_row_with_one_bad_entry_is_not_finite(tree, name, value):
+    assert finite_rows(tree).tolist() == [True, True, True]
+    tree[name][1] = tree[name][1].flatten().index_fill(0, torch.tensor([0]), value).view(tree[name][1].shape)
+    assert finite_rows(tree).tolist() == [True, False, True]
+
+
+def test_a_clone_is_out_of_reach_and_a_detached_tree_is_not(tree):
+    leaf = {"p": torch.ones(2, requires_grad=True)}
+    copy, view = cloned(leaf), detached(leaf)
+    with torch.no_grad():
+        leaf["p"] += 1
+    assert copy["p"].tolist() == [1.0, 1.0]
+    assert view["p"].tolist() == [2.0, 2.0]
+    assert not copy["p"].requires_grad
+    assert not view["p"].requires_grad
+
+
+def test_stacking_undoes_taking_apart(tree):
+    rows = [{name: t[i] for name, t in tree.items()} for i in range(3)]
+    for name, t in stacked(rows).items():
+        assert torch.equal(t, tree[name])
+
+
+def test_expanding_repeats_without_a_copy(tree):
+    for name, t in expanded(tree, 7).items():
+        assert t.shape == (7, *tree[name].shape)
+        assert torch.equal(t[6], tree[name])
+        assert t.data_ptr() == tree[name].data_ptr()
+
+
+def test_casting_leaves_integers_alone(tasks):
+    found = cast({"x": torch.ones(2), "n": torch.ones(2, dtype=torch.int64)}, torch.float64)
+    assert (found["x"].dtype, found["n"].dtype) == (torch.float64, torch.int64)
+    for batch in cast_tasks(tasks, torch.float64):
+        assert (batch.x.dtype, batch.y.dtype) == (torch.float64, torch.int64)
+    regression = TaskBatch(*(Batch(batch.x, batch.x) for batch in tasks))
+    assert cast_tasks(regression, torch.float64).query.y.dtype == torch.float64
+
+
+def test_taking_tasks_takes_the_same_ones_of_each_set(tasks):
+    assert count_tasks(tasks) == 3
+    index = torch.tensor([2, 0])
+    for one, some, chosen, whole in zip(
+        take_tasks(tasks, 1), take_tasks(tasks, slice(1, 3)), take_tasks(tasks, index), tasks, strict=True
+    ):
+        assert torch.equal(one.x, whole.x[1])
+        assert torch.equal(one.y, whole.y[1])
+        assert torch.equal(some.y, whole.y[1:])
+        assert torch.equal(chosen.x, whole.x[[2, 0]])

@@ -23,6 +23,7 @@ from metaopt.outer.problem import InnerProblem
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy
 from metaopt.policies.reading import read_policy
+from metaopt.report.figures import save_figures
 from metaopt.types import Split
 
 
@@ -61,7 +62,8 @@ def evaluate(raw: DictConfig) -> int:
         soft_wrap=True,
     )
     comparison = evaluate_policy(problem, policy, _terms(config, source, notes), console)
-    publish(comparison, read_policy(policy, problem.family.spec.input_shape), files, console)
+    publish(comparison, files, console)
+    save_figures(comparison, read_policy(policy, problem.family.spec.input_shape), files.figures)
     console.print(f"Results: {files.results}\nFigures: {files.figures}", highlight=False, soft_wrap=True)
     return 0
 

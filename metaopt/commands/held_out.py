@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,11 +16,9 @@ from metaopt.outer.loop import sample
 from metaopt.outer.problem import InnerProblem
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.policy import Policy
-from metaopt.policies.reading import PolicyReading
 from metaopt.policies.rule import Initialise
 from metaopt.policies.settings import PolicySettings
 from metaopt.report.console import comparison_table
-from metaopt.report.figures import save_figures
 from metaopt.report.headline import headline
 from metaopt.search.space import DEFAULTS
 from metaopt.search.tuned import budget_trials, tune
@@ -83,20 +80,13 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
         )
 
 
-def publish(comparison: Comparison, reading: PolicyReading, files: RunFiles, console: Console) -> list[Path]:
-    """Writes results.json, tasks.csv and the figures, and prints the table and the sentence above it.
-
-    Returns:
-        The figures' files.
-    """
+def publish(comparison: Comparison, files: RunFiles, console: Console) -> None:
+    """Writes results.json and tasks.csv, and prints what they say: a sentence and a table."""
     write_tasks_csv(comparison, files.tasks)
-    figures = save_figures(comparison, reading, files.figures)
-    # Last, because its presence says that the evaluation is complete.
     write_results(comparison, files.results)
     console.print()
     console.print(headline(comparison), style="bold", highlight=False)
     console.print(comparison_table(comparison))
-    return figures
 
 
 def _fixed(name: str, start: Initialise, settings: RuleSettings) -> Method:

@@ -23,6 +23,10 @@ VERSION_BASE = "1.3"
 SIGNALLED = 128
 
 
+class _Stopped(BaseException):
+    """Ends a sweep at once; no exception that Hydra would report."""
+
+
 def launch(
     config_name: str,
     command: Callable[[DictConfig], int],
@@ -49,7 +53,7 @@ def launch(
         except MetaoptError as error:
             codes.append(complain(error))
         if codes[-1] > SIGNALLED:  # whoever stops a job of a sweep does not want the next one
-            sys.exit(codes[-1])
+            raise _Stopped
 
     try:
         overrides = prepare(list(overrides))
@@ -60,6 +64,8 @@ def launch(
     sys.argv = [before[0], *overrides]
     try:
         hydra.main(version_base=VERSION_BASE, config_path=str(config_folder()), config_name=config_name)(job)()
+    except _Stopped:
+        return codes[-1]
     except KeyboardInterrupt:
         print(
             "interrupted; what the run directory holds is complete, and train_meta.py goes on with resume=RUN_DIR",
@@ -122,11 +128,19 @@ def _explain(error: Exception, default: DictConfig) -> str:
     if not text.startswith("Could not override '"):
         return text
     unknown = text.split("'")[1]
-    known = _paths(OmegaConf.to_container(default, resolve=False))
-    close = difflib.get_close_matches(unknown, known, n=1)
-    close = close or [path for path in known if path.split(".")[-1] == unknown.split(".")[-1]][:1]
-    hint = f"did you mean '{close[0]}'?" if close else "--help lists the most used, --cfg job all of them"
-    return f"unknown override '{unknown}'; {hint}"
+    return f"unknown override '{unknown}'; {_hint(unknown, _paths(OmegaConf.to_container(default, resolve=False)))}"
+
+
+def _hint(unknown: str, known: list[str]) -> str:
+    group, _, name = unknown.rpartition(".")
+    close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.8)
+    close = close or [path for path in known if path.split(".")[-1] == name][:1]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    siblings = [path for path in known if group and path.rpartition(".")[0] == group]
+    if siblings:
+        return f"known there: {', '.join(siblings)}"
+    return "--help lists the most used, --cfg job all of them"
 
 
 def _paths(tree: Any, prefix: str = "") -> list[str]:

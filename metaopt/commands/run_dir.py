@@ -52,6 +52,11 @@ class RunFiles:
         return self.folder / "tasks.csv"
 
     @property
+    def training_figure(self) -> Path:
+        """The picture of meta-training, which a run writes last."""
+        return self.figures / "meta_training.png"
+
+    @property
     def figures(self) -> Path:
         """Folder of pictures."""
         return self.folder / "figures"

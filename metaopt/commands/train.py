@@ -29,8 +29,8 @@ from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_
 from metaopt.policies.file import save_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
-from metaopt.report.figures import save_figures
-from metaopt.report.training import save_training_figure
+from metaopt.report.figures import save_figure, save_figures
+from metaopt.report.training import meta_training_curves
 from metaopt.tracking.tracker import Tracker, policy_histograms
 
 
@@ -60,9 +60,7 @@ def train(raw: DictConfig) -> int:
     console = make_console()
     run = _resumed_run(raw) if raw.resume is not None else _new_run(raw)
     if _is_complete(run):
-        console.print(
-            f"{run.files.folder} is complete already; its results are in {run.files.results}", highlight=False
-        )
+        console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
         return 0
     console.print(_opening(run), highlight=False, soft_wrap=True)
     tracker = build_tracker(run.config.tracking, run.files.folder, _as_record(run.config), warn)
@@ -116,7 +114,7 @@ def _set_threads(config: TrainConfig) -> None:
 
 
 def _is_complete(run: Run) -> bool:
-    return run.files.policy.exists() and (run.files.results.exists() or run.config.evaluation.n_tasks == 0)
+    return run.files.policy.exists() and run.files.training_figure.exists()  # which is written last
 
 
 def _opening(run: Run) -> str:
@@ -181,18 +179,16 @@ def _tracking(
 def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
     """The policy file first, so that nothing that follows can cost it; then the comparison and all that is shown."""
     job, files = run.job, run.files
-    job.state.policy.load_state_dict(job.state.best)
-    save_policy(files.policy, job.state.best, job.card)
     policy = job.state.policy
-    training = save_training_figure(read_metrics(files.metrics), files.figures)
-    reading = _read(job, policy)
+    policy.load_state_dict(job.state.best)
+    save_policy(files.policy, job.state.best, job.card)
     comparison: Comparison | None = None
     if run.config.evaluation.n_tasks:
         comparison = evaluate_policy(job.problem, policy, _terms(run), console)
-        figures = publish(comparison, reading, files, console)
-    else:
-        figures = save_figures(None, reading, files.figures)
-    tracker.finish(None if comparison is None else method_rows(comparison), [training, *figures], files.policy)
+        publish(comparison, files, console)
+    figures = save_figures(comparison, _read(job, policy), files.figures)
+    figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
+    tracker.finish(None if comparison is None else method_rows(comparison), figures, files.policy)
     console.print(
         f"Policy: {files.policy}\nFigures: {files.figures}\n"
         f"On other tasks: python evaluate.py checkpoint={files.folder}",

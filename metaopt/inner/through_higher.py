@@ -82,7 +82,7 @@ class ThroughHigher:
             start: Start = torch.func.functional_call(policy, hyper, (draws.noise,))
             # Gradients are asked of θ₀ even where it is only noise, and at first a constant.
             params = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.params.items()}
-            fmodel = higher.patch.make_functional(self._model.module)
+            fmodel: Any = higher.patch.make_functional(self._model.module)
             fmodel.update_params([params[name] for name in self._names])
             functional = objective_of(lambda fast, x: fmodel(x, params=list(fast.values())), self._kind)
             optimizer = RuleOptimizer(start.rule, params, fmodel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metaopt.report import style
-from metaopt.report.figures import save_figure
 from metaopt.report.numbers import compact
 
 
@@ -51,15 +49,6 @@ def meta_training_curves(records: Sequence[dict[str, Any]]) -> Figure:
             style.logarithmic(axes, "y", every.min() / 1.3, every.max() * 1.3)
         axes.legend(loc="upper right", frameon=False, fontsize=style.MEDIUM, labelcolor=style.INK)  # losses fall
     return figure
-
-
-def save_training_figure(records: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Draw `meta_training_curves` to `folder`/meta_training.png.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    return save_figure(meta_training_curves(records), folder / "meta_training.png")
 
 
 def _series(records: Sequence[dict[str, Any]], kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,11 @@ def count_tasks(tasks: TaskBatch) -> int:
     return tasks.support.x.shape[0]
 
 
+def chunks(n: int, size: int) -> list[slice]:
+    """Slices that divide `n` tasks into groups of `size`; the last may be smaller."""
+    return [slice(begin, begin + size) for begin in range(0, n, size)]
+
+
 def stacked(trees: Sequence[Mapping[str, Tensor]]) -> Params:
     """One tree with a new leading dimension, [trees, *shape]."""
     return {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}

@@ -135,7 +135,7 @@ def build_hypergradient(config: InnerConfig, model: Model, kind: Kind) -> Hyperg
     first_order = config.hypergradient == "first_order"
     if config.engine == "higher":
         return ThroughHigher(model, kind, first_order)
-    return Reverse(first_order)
+    return Reverse(first_order, config.task_chunk)
 
 
 def build_outer(config: OuterConfig) -> OuterSettings:

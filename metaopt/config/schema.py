@@ -76,7 +76,7 @@ class InnerConfig:
         batch_size: support examples in a minibatch; null: all of them.
         engine: `native` trains the tasks side by side; `higher` runs higher's loop, task by task.
         hypergradient: `reverse` through all steps, or `first_order`.
-        task_chunk: tasks that validation and evaluation train side by side.
+        task_chunk: tasks that are trained side by side.
     """
 
     horizon: int = 50

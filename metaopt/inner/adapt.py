@@ -12,7 +12,7 @@ from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
 from metaopt.models.objective import Objective
 from metaopt.policies.rule import Learner
-from metaopt.trees import count_tasks, take_tasks
+from metaopt.trees import chunks, count_tasks, take_tasks
 from metaopt.types import Batch, Params, TaskBatch
 
 
@@ -75,9 +75,8 @@ def adapt(
     side_by_side = torch.func.vmap(train, in_dims=(0, None if draws.order is None else 0, 0, 0))
     results: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        for begin in range(0, count_tasks(tasks), chunk):
-            part = take_tasks(tasks, slice(begin, begin + chunk))
-            some = take_draws(draws, slice(begin, begin + chunk))
+        for group in chunks(count_tasks(tasks), chunk):
+            part, some = take_tasks(tasks, group), take_draws(draws, group)
             scored = part.query if on == "query" else part.test
             if chunk > 1:
                 results.append(side_by_side(some.noise, some.order, part.support, scored))

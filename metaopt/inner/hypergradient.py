@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws
@@ -26,6 +28,15 @@ class Hypergradients(NamedTuple):
     loss: Tensor
     accuracy: Tensor
     support_loss: Tensor
+
+
+def joined(parts: Sequence[Hypergradients]) -> Hypergradients:
+    """The hypergradients of several groups of tasks as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    grads = {name: torch.cat([part.grads[name] for part in parts]) for name in parts[0].grads}
+    losses, accuracies, support_losses = (torch.cat(tensors) for tensors in list(zip(*parts, strict=True))[1:])
+    return Hypergradients(grads, losses, accuracies, support_losses)
 
 
 class HypergradientMethod(Protocol):

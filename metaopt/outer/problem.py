@@ -22,7 +22,7 @@ class InnerProblem:
         horizon: number of inner steps.
         batch_size: examples in a minibatch; None: the whole support set.
         hypergradient: the way to the hypergradient.
-        chunk: tasks that validation and evaluation train side by side.
+        chunk: tasks that are trained side by side.
     """
 
     family: TaskFamily

@@ -28,6 +28,16 @@ def test_tasks_side_by_side_have_the_hypergradients_of_tasks_alone(regime, first
 
 
 @orders
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5])
+def test_chunks_change_nothing(chunk, first_order):
+    problem = mlp_problem("from_scratch", "element", n_tasks=5)
+    whole, parts = (problem.hypergradients(Reverse(first_order, size)) for size in (64, chunk))
+    assert not above(relative_differences(parts.grads, whole.grads), 1e-12)
+    for name in ("loss", "accuracy", "support_loss"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), equal_nan=True)
+
+
+@orders
 @pytest.mark.parametrize("where", ["support", "query"])
 def test_a_task_that_is_not_a_number_leaves_the_others_alone(where, first_order):
     problem = mlp_problem("few_shot", "element", n_tasks=3)

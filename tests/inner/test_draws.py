@@ -12,7 +12,7 @@ def drawn(n_tasks=2, horizon=5, batch_size=3, n_support=7, seed=0, shapes=SHAPES
     return draw(shapes, n_tasks, horizon, batch_size, n_support, torch.Generator().manual_seed(seed))
 
 
-@hypothesis.settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(n_support=st.integers(2, 12), batch_size=st.integers(1, 11), horizon=st.integers(1, 20))
 def test_minibatches_go_through_the_support_set_in_epochs(n_support, batch_size, horizon):
     order = drawn(3, horizon, batch_size, n_support, shapes={"bias": torch.Size([1])}).order

@@ -85,7 +85,7 @@ def problems(draw):
     return make_problem(settings, tiny_conv4(norm, downsample), input_shape=IMAGE, **options)
 
 
-@hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(problem=problems(), first_order=st.booleans())
 def test_the_engines_agree_on_whatever_can_be_configured(problem, first_order):
     fast = problem.hypergradients(Reverse(first_order)).grads

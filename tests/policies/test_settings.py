@@ -72,7 +72,7 @@ def test_it_says_what_is_learned(changes, learned):
 strengths = st.builds(StrengthSettings, st.sampled_from(MODES), st.floats(1e-9, 1e9), st.sampled_from(GRANULARITIES))
 
 
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(
     name=st.text(),
     lr=strengths,

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,7 +18,6 @@ def names_after(sentence, start, ends):
     return part
 
 
-@settings(deadline=None)
 @given(LOSSES)
 def test_it_claims_a_difference_exactly_where_the_interval_excludes_zero(make_comparison, losses):
     comparison = make_comparison(dict(zip(("policy", "first", "second"), losses, strict=True)))
@@ -34,7 +33,6 @@ def test_it_claims_a_difference_exactly_where_the_interval_excludes_zero(make_co
         assert [claim for claim, text in claims.items() if name in text] == [expected], sentence
 
 
-@settings(deadline=None)
 @given(LOSSES)
 def test_it_is_one_sentence_without_nan(make_comparison, losses):
     sentence = headline(make_comparison(dict(zip(("policy", "first", "second"), losses, strict=True))))

@@ -13,7 +13,7 @@ def digits_of(names: list[str]) -> set[str]:
     return {name.split("/")[0] for name in names}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(-(2**40), 2**40))
 def test_six_and_nine_are_never_separated(seed):
     splits = split_digits(seed)

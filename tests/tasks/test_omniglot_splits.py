@@ -11,7 +11,7 @@ ALL = [f"Alphabet{i // 40:02d}/character{i % 40 + 1:02d}" for i in range(1623)]
 FEW = ["Greek/character01", "Greek/character02", "Old_Church_(Slavonic)/character01"]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.booleans())
 def test_the_default_split_takes_every_character_once_in_all_its_rotations(seed, rotations):
     splits = default_splits(ALL, rotations, seed)

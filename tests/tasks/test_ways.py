@@ -38,7 +38,7 @@ def thirds(turns: range) -> dict:
     return {split: [ImageClass(5 * i + j, t) for j in range(5) for t in turns] for i, split in enumerate(SPLITS)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
     sizes = WaySizes(

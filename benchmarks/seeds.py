@@ -1,0 +1,67 @@
+"""Several seeds of one experiment, side by side in one table: the figures that the README quotes.
+
+    python benchmarks/seeds.py [FIELD=VALUE ...]
+    python benchmarks/seeds.py experiment=sinusoid_5shot --seeds 0 1 2 --out runs/sinusoid
+
+A run that is already in the output folder is not repeated, and one that was interrupted is gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="overrides of train_meta.py")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
+    arguments = parser.parse_intermixed_args()
+    results = {seed: run(seed, arguments.out / f"seed-{seed}", arguments.overrides) for seed in arguments.seeds}
+    print(table(results))
+
+
+def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """The results of one seed, trained if need be."""
+    begun = (folder / "config.yaml").exists()
+    words = [f"resume={folder}"] if begun else [f"run_dir={folder}", f"seed={seed}", "tracking=none", *overrides]
+    subprocess.run([sys.executable, str(ROOT / "train_meta.py"), *words], check=True)
+    return json.loads((folder / "results.json").read_text())
+
+
+def table(results: dict[int, dict[str, Any]]) -> str:
+    """Markdown: a row for each method, a column for each seed, and the mean over the seeds.
+
+    Each cell holds the test loss (and accuracy), and for baselines the paired difference with its 95 % interval.
+    """
+    seeds = list(results)
+    lines = [
+        "| method | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean of seeds |",
+        "| --- |" + " --- |" * (len(seeds) + 1),
+    ]
+    for name in results[seeds[0]]["methods"]:
+        methods = [results[seed]["methods"][name] for seed in seeds]
+        mean = sum(method["loss"]["mean"] for method in methods) / len(methods)
+        lines.append(f"| {name} | " + " | ".join(cell(method) for method in methods) + f" | {mean:.3f} |")
+    return "\n".join(lines)
+
+
+def cell(method: dict[str, Any]) -> str:
+    text = f"{method['loss']['mean']:.3f}"
+    if method["accuracy"] is not None:
+        text += f" ({100 * method['accuracy']['mean']:.1f} %)"
+    if method["vs_policy"] is not None:
+        low, high = method["vs_policy"]["ci95"]
+        text += f", {method['vs_policy']['mean_difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return text
+
+
+if __name__ == "__main__":
+    main()

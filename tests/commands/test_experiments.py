@@ -1,0 +1,54 @@
+import json
+
+import pytest
+from command_helpers import ROOT, run_train
+from omniglot_files import write_omniglot, write_splits
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+FEW = (
+    "tracking=none",
+    "outer.iterations=3",
+    "outer.meta_batch=2",
+    "outer.validate_every=2",
+    "outer.validation_tasks=2",
+    "evaluation.n_tasks=3",
+    "search.trials=2",
+    "search.tasks_per_trial=2",
+    "threads=1",
+)
+
+
+@pytest.fixture(scope="module")
+def omniglot(tmp_path_factory):
+    """Five characters in each split, with twenty drawings and all rotations."""
+    folder = tmp_path_factory.mktemp("omniglot")
+    root = write_omniglot(folder / "data", characters=5, drawings=20)
+    train, val, test = (
+        " ".join(f"{alphabet}/character{k:02d}" for k in range(1, 6)) for alphabet in ("Greek", "Latin", "Tengwar")
+    )
+    splits = write_splits(folder / "splits", train=train, val=val, test=test)
+    return (f"tasks.root={root}", f"tasks.split_files={splits}", "model.channels=4")
+
+
+def test_there_are_the_experiments_that_the_readme_names():
+    assert set(EXPERIMENTS) >= {
+        "digits", "sinusoid_5shot", "sinusoid_10shot", "omniglot_5way_1shot", "omniglot_20way_1shot",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_each_experiment_runs_for_a_few_iterations(experiment, omniglot, tmp_path):
+    data = omniglot if experiment.startswith("omniglot") else ()
+    folder = tmp_path / "run"
+    assert run_train(f"experiment={experiment}", f"run_dir={folder}", *FEW, *data) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["tasks"] == experiment.split("_")[0]
+    assert results["methods"]["policy"]["diverged"] == 0
+    assert len(list((folder / "figures").glob("*.png"))) >= 4
+
+
+def test_the_digits_experiment_is_the_main_job_spelled_out(tmp_path):
+    for name, words in (("plain", ()), ("experiment", ("experiment=digits",))):
+        assert run_train(f"run_dir={tmp_path / name}", *FEW, *words) == 0
+    plain, spelled = ((tmp_path / name / "policy.safetensors").read_bytes() for name in ("plain", "experiment"))
+    assert plain == spelled

@@ -49,7 +49,14 @@ def write_new_text(path: str | Path, text: str) -> None:
     temporary = _beside(path)
     try:
         temporary.write_bytes(text.encode("utf-8"))
-        os.link(temporary, path)  # unlike a rename, a link never replaces
+        try:
+            os.link(temporary, path)  # unlike a rename, a link never replaces
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(path) from None
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

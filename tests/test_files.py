@@ -1,6 +1,6 @@
 import pytest
 
-from metaopt.files import replacing, write_text
+from metaopt.files import replacing, write_new_text, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -26,6 +26,21 @@ def test_a_write_replaces_the_file_and_makes_its_folder(tmp_path):
         temporary.write_bytes(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_replaces_one(tmp_path, links, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    path = tmp_path / "run" / "config.yaml"
+    write_new_text(path, "first")
+    with pytest.raises(FileExistsError):
+        write_new_text(path, "second")
+    assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from metaopt.commands.held_out import Terms, evaluate_policy, publish
-from metaopt.commands.launch import given_overrides, launch, warn
+from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, warn
 from metaopt.commands.progress import make_console
 from metaopt.commands.run_dir import check_free, claim, policy_path
 from metaopt.config.build import build_problem
@@ -114,7 +114,7 @@ def load_source(checkpoint: Path) -> Source:
 def with_groups_of_checkpoint(overrides: list[str]) -> list[str]:
     """Puts the task family and model of `checkpoint=` first, so that their fields can be overridden one by one."""
     checkpoint = [word.partition("=")[2] for word in overrides if word.startswith("checkpoint=")]
-    if len(checkpoint) != 1 or any(word in ("-m", "--multirun") for word in overrides):
+    if len(checkpoint) != 1 or any(word in MULTIRUN_FLAGS for word in overrides):
         return overrides
     card = load_source(Path(_unquoted(checkpoint[0]))).card
     groups = [

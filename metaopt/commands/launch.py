@@ -12,6 +12,7 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,7 @@ from metaopt.errors import ConfigError, MetaoptError
 
 VERSION_BASE = "1.3"
 SIGNALLED = 128
+MULTIRUN_FLAGS = ("-m", "--multirun")
 
 
 class _Stopped(BaseException):
@@ -107,24 +109,38 @@ def config_folder() -> Path:
 
 
 def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
-    """Composes once ahead of Hydra, whose own complaints span many lines.
+    """Composes ahead of Hydra, whose own complaints span many lines; of a sweep, every value once.
 
-    Flags and sweeps (`--multirun`) are left to Hydra.
+    Other flags than `--multirun` are left to Hydra.
 
     Raises:
         ConfigError: an override names nothing that exists, or cannot be parsed.
     """
-    if any(word.startswith("-") for word in overrides):
+    words = [word for word in overrides if word not in MULTIRUN_FLAGS]
+    if any(word.startswith("-") for word in words):
         return
     with initialize_config_dir(str(config_folder()), version_base=VERSION_BASE):
         try:
-            compose(config_name, overrides=list(overrides))
+            for job in _jobs(words) if len(words) < len(overrides) else [words]:
+                compose(config_name, overrides=job)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain(error, compose(config_name))) from error
 
 
+def _jobs(words: list[str]) -> list[list[str]]:
+    """Jobs in which every value of every sweep comes up once: not all combinations, but all that can be mistyped."""
+    choices: list[list[str]] = []
+    for word, override in zip(words, OverridesParser.create().parse_overrides(words), strict=True):
+        if override.is_sweep_override():
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([word])
+    longest = max((len(values) for values in choices), default=1)
+    return [[values[min(i, len(values) - 1)] for values in choices] for i in range(longest)]
+
+
 def _explain(error: Exception, default: DictConfig) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" Config search path:")[0]
     if not text.startswith("Could not override '"):
         return text
     unknown = text.split("'")[1]

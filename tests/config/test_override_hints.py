@@ -41,6 +41,19 @@ def test_what_is_no_override_is_an_error_in_one_line(override):
 
 
 @pytest.mark.parametrize(
+    "overrides",
+    [
+        ("-m", "bogus=1"),
+        ("--multirun", "tasks=digits,letters"),
+        ("policy=maml,bogus", "seed=1,2", "-m"),
+        ("-m", "seed=["),
+    ],
+)
+def test_a_sweep_is_checked_value_by_value(overrides):
+    assert complaint(*overrides)
+
+
+@pytest.mark.parametrize(
     "overrides", [(), ("inner.horizon=5", "tasks=sinusoid"), ("--help",), ("-m", "seed=1,2"), ("resume=runs/x",)]
 )
 def test_known_overrides_and_flags_pass(overrides):

@@ -190,11 +190,17 @@ def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
     figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
     tracker.finish(None if comparison is None else method_rows(comparison), figures, files.policy)
     console.print(
-        f"Policy: {files.policy}\nFigures: {files.figures}\n"
+        f"Policy: {files.policy}\nFigures: {files.figures}\n{_upload_words(run)}"
         f"On other tasks: python evaluate.py checkpoint={files.folder}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _upload_words(run: Run) -> str:
+    offline = run.config.tracking.name == "wandb" and run.config.tracking.mode == "offline"
+    kept = run.files.folder / "wandb"
+    return f"Weights & Biases, kept offline: wandb sync {kept}/offline-run-*\n" if offline and kept.exists() else ""
 
 
 def _read(job: Job, policy: Policy) -> PolicyReading:

@@ -48,13 +48,13 @@ def adapt(
         draws: the randomness of their training.
         horizon: number of inner steps.
         on: the set to score on.
-        record: after how many steps to score; default: at the start and after the horizon.
+        record: after how many steps to score, each from 0 to the horizon; default: these two.
         chunk: tasks that are trained side by side; bounds the memory. 1 trains task by task without `vmap`, as torch's
             own optimizers need it.
         progress: called with the number of tasks that were finished since the last call.
 
     Returns:
-        Losses and accuracies, one point for each entry of `record`.
+        Losses and accuracies, one point for each distinct entry of `record`, in increasing order.
     """
     points = frozenset((0, horizon) if record is None else record)
     gradient = exact_gradient(objective.loss)

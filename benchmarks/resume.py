@@ -59,7 +59,8 @@ def kill_and_resume(folder: Path, overrides: list[str], kills: int, seconds: flo
         time.sleep(wait)
         process.kill()
         process.wait()
-        iterations = (folder / "metrics.jsonl").read_bytes().count(b"meta_train") if begun else 0
+        metrics = folder / "metrics.jsonl"
+        iterations = metrics.read_bytes().count(b"meta_train") if metrics.exists() else 0
         print(f"killed after {wait:.1f} s, {iterations} iterations on disk")
 
 

@@ -16,7 +16,7 @@ from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, war
 from metaopt.commands.progress import make_console
 from metaopt.commands.run_dir import check_free, claim, policy_path
 from metaopt.config.build import build_problem
-from metaopt.config.load import evaluate_config, model_config, tasks_config, to_yaml, typed
+from metaopt.config.load import checkpoint_path, evaluate_config, model_config, tasks_config, to_yaml, typed
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem
@@ -42,8 +42,7 @@ def evaluate(raw: DictConfig) -> int:
         Exit code 0.
     """
     console = make_console()
-    checkpoint = _checkpoint(raw)
-    source = load_source(checkpoint)
+    source = load_source(checkpoint_path(raw))
     config = evaluate_config(_completed(raw, source))
     check_free(Path(config.run_dir))
     if config.threads is not None:
@@ -145,14 +144,6 @@ def differences(card: PolicyCard, problem: InnerProblem) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _checkpoint(raw: DictConfig) -> Path:
-    if OmegaConf.is_missing(raw, "checkpoint"):
-        raise ConfigError(
-            "checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt"
-        )
-    return Path(str(raw.checkpoint))
-
-
 def _completed(raw: DictConfig, source: Source) -> DictConfig:
     """`tasks` and `model` as in meta-training unless others were asked for, with the fields that were overridden."""
     given = given_overrides()
@@ -161,9 +152,7 @@ def _completed(raw: DictConfig, source: Source) -> DictConfig:
         chosen = [word.partition("=")[2] for word in given if word.startswith(f"{group}=")]
         if chosen and chosen[-1] != known.get("name"):
             continue
-        fields = [
-            word.lstrip("+").partition("=")[0].partition(".")[2] for word in given if word.startswith(f"{group}.")
-        ]
+        fields = [word.partition("=")[0].partition(".")[2] for word in given if word.startswith(f"{group}.")]
         try:
             as_trained = asdict(check(known))
         except (ConfigError, ValueError) as error:

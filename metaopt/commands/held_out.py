@@ -57,9 +57,7 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
     tasks, draws = sample(problem, terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
     start = _baseline_start(problem, policy, terms)
     methods = [Method("policy", policy.settings.name, policy)]
-    for name, settings in zip(("sgd", "adam"), DEFAULTS, strict=True):
-        if name in terms.baselines:
-            methods.append(_fixed(name, start, settings))
+    methods += [_fixed(start, settings) for settings in DEFAULTS if settings.optimizer in terms.baselines]
     if "tuned" in terms.baselines:
         methods.append(_tuned(problem, start, terms, console))
     with progress_bar(console, "held-out tasks", len(methods) * terms.n_tasks) as advance:
@@ -89,8 +87,8 @@ def publish(comparison: Comparison, files: RunFiles, console: Console) -> None:
     console.print(comparison_table(comparison))
 
 
-def _fixed(name: str, start: Initialise, settings: RuleSettings) -> Method:
-    return Method(name, settings.describe(), fixed_learner(start, settings), settings=settings.to_json())
+def _fixed(start: Initialise, settings: RuleSettings) -> Method:
+    return Method(settings.optimizer, settings.describe(), fixed_learner(start, settings), settings=settings.to_json())
 
 
 def _tuned(problem: InnerProblem, start: Initialise, terms: Terms, console: Console) -> Method:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from metaopt.evaluation.results import method_rows
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record, read_metrics
 from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
-from metaopt.policies.file import save_policy
+from metaopt.policies.file import PolicyCard, save_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
 from metaopt.report.figures import save_figure, save_figures
@@ -141,7 +141,7 @@ def _meta_train(run: Run, tracker: Tracker, console: Console) -> int:
 
     def save(at: MetaState) -> None:
         at.metrics_bytes = metrics.sync()
-        save_state(run.files.checkpoint, at, job.card)
+        save_state(run.files.checkpoint, at, _card(run))
 
     try:
         with (
@@ -181,7 +181,7 @@ def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
     job, files = run.job, run.files
     policy = job.state.policy
     policy.load_state_dict(job.state.best)
-    save_policy(files.policy, job.state.best, job.card)
+    save_policy(files.policy, job.state.best, _card(run))
     comparison: Comparison | None = None
     if run.config.evaluation.n_tasks:
         comparison = evaluate_policy(job.problem, policy, _terms(run), console)
@@ -203,6 +203,15 @@ def _upload_words(run: Run) -> str:
     return f"Weights & Biases, kept offline: wandb sync {kept}/offline-run-*\n" if offline and kept.exists() else ""
 
 
+def _spent(run: Run) -> int:
+    """Inner steps of meta-training so far; early stopping spends fewer than were configured."""
+    return run.job.state.iteration * run.config.outer.meta_batch * run.config.inner.horizon
+
+
+def _card(run: Run) -> PolicyCard:
+    return replace(run.job.card, config=run.job.card.config | {"meta_training_inner_steps": _spent(run)})
+
+
 def _read(job: Job, policy: Policy) -> PolicyReading:
     return read_policy(policy, job.problem.family.spec.input_shape)
 
@@ -216,6 +225,6 @@ def _terms(run: Run) -> Terms:
         baseline_init=evaluation.baseline_init,
         trials=search.trials,
         tasks_per_trial=search.tasks_per_trial,
-        budget=run.job.card.config["meta_training_inner_steps"],
+        budget=_spent(run),
         seed=run.config.seed,
     )

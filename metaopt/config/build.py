@@ -111,12 +111,11 @@ def build_tracker(
 
 def card_config(config: TrainConfig) -> dict[str, Any]:
     """What a policy file keeps of the configuration: enough to set up the same training on other tasks."""
-    spent = config.outer.iterations * config.outer.meta_batch * config.inner.horizon
     return {
         "tasks": asdict(config.tasks),
         "model": asdict(config.model),
         "inner": asdict(config.inner),
-        "meta_training_inner_steps": spent,
+        "meta_training_inner_steps": 0,  # a run counts them as it spends them
         "seed": config.seed,
     }
 

@@ -28,13 +28,23 @@ def train_config(raw: DictConfig) -> TrainConfig:
 
 def evaluate_config(raw: DictConfig) -> EvaluateConfig:
     """The checked configuration of an evaluation; see `train_config`."""
+    checkpoint_path(raw)
+    config = typed(raw, EvaluateConfig)
+    config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
+    return config
+
+
+def checkpoint_path(raw: DictConfig) -> Path:
+    """What `checkpoint=` names; needed before the rest can be checked, which depends on it.
+
+    Raises:
+        ConfigError: it is missing.
+    """
     if OmegaConf.is_missing(raw, "checkpoint"):
         raise ConfigError(
             "checkpoint is missing; give checkpoint=PATH: a run directory, policy.safetensors or checkpoint.pt"
         )
-    config = typed(raw, EvaluateConfig)
-    config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
-    return config
+    return Path(str(raw.checkpoint))
 
 
 def tasks_config(raw: Any) -> TasksConfig:

@@ -82,6 +82,16 @@ def test_without_evaluation_the_policy_is_still_shown(tmp_path):
     assert (tmp_path / "run" / "figures" / "strengths_lr.png").exists()
 
 
+def test_the_search_may_spend_what_meta_training_spent_and_not_what_it_might_have(tmp_path, monkeypatch):
+    """Meta-validation never improves here, so that patience ends meta-training after two of eight iterations."""
+    monkeypatch.setattr("metaopt.outer.loop._mean", lambda values: 1.0)
+    assert train_small(tmp_path / "run", "outer.patience=1", "outer.iterations=8", "search.trials=100") == 0
+    _, card = load_policy_file(tmp_path / "run" / "policy.safetensors")
+    assert card.config["meta_training_inner_steps"] == 2 * 2 * 3  # iterations, tasks, horizon
+    tuned = json.loads((tmp_path / "run" / "results.json").read_text())["methods"]["tuned"]
+    assert tuned["trials"] == 2  # two tasks and three steps each
+
+
 def test_a_taken_directory_is_refused_and_left_as_it_is(run_dir, capsys):
     before = contents(run_dir)
     assert train_small(run_dir, "seed=1") == 2

@@ -53,18 +53,3 @@ def chunks(n: int, size: int) -> list[slice]:
 def stacked(trees: Sequence[Mapping[str, Tensor]]) -> Params:
     """One tree with a new leading dimension, [trees, *shape]."""
     return {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}
-
-
-def expanded(tree: Mapping[str, Tensor], n: int) -> Params:
-    """Each tensor repeated (without a copy) along a new leading dimension of `n`."""
-    return {name: tensor.expand(n, *tensor.shape) for name, tensor in tree.items()}
-
-
-def global_norm(tree: Mapping[str, Tensor]) -> Tensor:
-    """Euclidean norm of all entries taken together; a scalar."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tree.values()]))
-
-
-def finite_rows(tree: Mapping[str, Tensor]) -> Tensor:
-    """For tensors [rows, *shape]: a bool [rows], true where every entry of the row is finite in all of them."""
-    return torch.stack([torch.isfinite(t.reshape(len(t), -1)).all(1) for t in tree.values()]).all(0)

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("train_meta", "evaluate")
 RANKS = (
-    {"__init__", "errors", "types", "trees", "files"},
+    {"__init__", "errors", "types", "trees", "layout", "files"},
     {"models", "tasks"},
     {"policies"},
     {"inner"},

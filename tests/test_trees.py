@@ -7,9 +7,6 @@ from metaopt.trees import (
     cloned,
     count_tasks,
     detached,
-    expanded,
-    finite_rows,
-    global_norm,
     stacked,
     take_tasks,
 )
@@ -30,18 +27,6 @@ def tasks():
     return TaskBatch(batch(4), batch(5), batch(6))
 
 
-def test_the_norm_is_that_of_all_entries_in_a_row(tree):
-    torch.testing.assert_close(global_norm(tree), torch.cat([t.flatten() for t in tree.values()]).norm())
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("name", ["a", "b"])
-def test_a_row_with_one_bad_entry_is_not_finite(tree, name, value):
-    assert finite_rows(tree).tolist() == [True, True, True]
-    tree[name][1] = tree[name][1].flatten().index_fill(0, torch.tensor([0]), value).view(tree[name][1].shape)
-    assert finite_rows(tree).tolist() == [True, False, True]
-
-
 def test_a_clone_is_out_of_reach_and_a_detached_tree_is_not(tree):
     leaf = {"p": torch.ones(2, requires_grad=True)}
     copy, view = cloned(leaf), detached(leaf)
@@ -57,13 +42,6 @@ def test_stacking_undoes_taking_apart(tree):
     rows = [{name: t[i] for name, t in tree.items()} for i in range(3)]
     for name, t in stacked(rows).items():
         assert torch.equal(t, tree[name])
-
-
-def test_expanding_repeats_without_a_copy(tree):
-    for name, t in expanded(tree, 7).items():
-        assert t.shape == (7, *tree[name].shape)
-        assert torch.equal(t[6], tree[name])
-        assert t.data_ptr() == tree[name].data_ptr()
 
 
 def test_casting_leaves_integers_alone(tasks):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws
+from metaopt.layout import Layout
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
 from metaopt.types import Params, TaskBatch
@@ -18,25 +19,38 @@ class Hypergradients(NamedTuple):
     """One hypergradient for each task, so that a task that went wrong can be left out.
 
     Attributes:
-        grads: derivative of each task's query loss by the policy's parameters, [tasks, *shape], by name.
+        flat: derivative of each task's query loss by the policy's parameters, [tasks, numbers].
+        layout: where each of the policy's parameters lies in `flat`, in the order of `named_parameters`.
         loss: query loss after the horizon, [tasks].
         accuracy: query accuracy after the horizon, [tasks]; NaN for regression.
         support_loss: support loss that the last inner step saw, [tasks].
     """
 
-    grads: Params
+    flat: Tensor
+    layout: Layout
     loss: Tensor
     accuracy: Tensor
     support_loss: Tensor
+
+    @property
+    def grads(self) -> Params:
+        """The hypergradients by name, [tasks, *shape]: views of `flat`."""
+        return self.layout.unpack(self.flat)
+
+
+def hypergradients_of(grads: Params, loss: Tensor, accuracy: Tensor, support_loss: Tensor) -> Hypergradients:
+    """From hypergradients by name, [tasks, *shape]."""
+    layout = Layout({name: tensor.shape[1:] for name, tensor in grads.items()})
+    return Hypergradients(torch.func.vmap(layout.pack)(grads), layout, loss, accuracy, support_loss)
 
 
 def joined(parts: Sequence[Hypergradients]) -> Hypergradients:
     """The hypergradients of several groups of tasks as those of one."""
     if len(parts) == 1:
         return parts[0]
-    grads = {name: torch.cat([part.grads[name] for part in parts]) for name in parts[0].grads}
-    losses, accuracies, support_losses = (torch.cat(tensors) for tensors in list(zip(*parts, strict=True))[1:])
-    return Hypergradients(grads, losses, accuracies, support_losses)
+    tensors = ([part[i] for part in parts] for i in (0, 2, 3, 4))
+    flat, loss, accuracy, support_loss = (torch.cat(each) for each in tensors)  # type: ignore[arg-type]
+    return Hypergradients(flat, parts[0].layout, loss, accuracy, support_loss)
 
 
 class HypergradientMethod(Protocol):

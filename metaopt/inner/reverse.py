@@ -2,65 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, take_draws
-from metaopt.inner.hypergradient import Hypergradients, joined
-from metaopt.inner.unroll import constant_gradient, exact_gradient, unroll
+from metaopt.inner.compile import Compiler, Eager
+from metaopt.inner.draws import Draws
+from metaopt.inner.groups import Group, PerPolicy, in_groups
+from metaopt.inner.hypergradient import Hypergradients
+from metaopt.inner.program import Data, Program, side_by_side
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
-from metaopt.trees import chunks, count_tasks, expanded, take_tasks
-from metaopt.types import Batch, Params, TaskBatch
+from metaopt.types import TaskBatch
 
 
-@dataclass(frozen=True)
 class Reverse:
     """Backpropagation through the graph of all inner steps. Memory grows with the horizon.
 
-    Attributes:
+    Args:
         first_order: take the gradients of the support loss as constants (first-order MAML; Finn et al., 2017): cheaper,
             and biased. Quantities of the update rule still get a hypergradient.
         chunk: tasks side by side; the chunks of a meta-batch follow one another. Convolutions on a CPU want few,
             because each task brings weights of its own; small matrix products want many.
+        compiler: compiles the whole unroll as one function, for a horizon of a few steps.
     """
 
-    first_order: bool = False
-    chunk: int = 64
+    def __init__(self, first_order: bool = False, chunk: int = 64, compiler: Compiler | None = None) -> None:
+        compiler = compiler or Eager()
+        self.chunk = chunk
+        self._whole = PerPolicy(lambda policy, objective: _Whole(Program(policy, objective), first_order, compiler))
 
     def __call__(
         self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        parts = [
-            self._side_by_side(policy, objective, take_tasks(tasks, part), take_draws(draws, part), horizon)
-            for part in chunks(count_tasks(tasks), self.chunk)
-        ]
-        return joined(parts)
+        whole = self._whole(policy, objective)
 
-    def _side_by_side(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
-    ) -> Hypergradients:
-        gradient = (constant_gradient if self.first_order else exact_gradient)(objective.loss)
+        def differentiate(group: Group) -> tuple[Tensor, ...]:
+            return whole.function(horizon)(group.hyper, *group.data, *group.query)
 
-        def task_loss(
-            hyper: Params, noise: Params, order: Tensor | None, support: Batch, query: Batch
+        return in_groups(whole.program, tasks, draws, self.chunk, differentiate)
+
+
+class _Whole:
+    """The hypergradient as one function for each horizon."""
+
+    def __init__(self, program: Program, first_order: bool, compiler: Compiler) -> None:
+        self.program = program
+        self._first_order = first_order
+        self._compiler = compiler
+        self._functions: dict[int, Any] = {}
+
+    def function(self, horizon: int) -> Any:
+        """(numbers, noise, x, y, order, query x, query y) -> hypergradients, losses, accuracies, support losses."""
+        if horizon not in self._functions:
+            self._functions[horizon] = self._compiler(self._differentiated(horizon))
+        return self._functions[horizon]
+
+    def _differentiated(self, horizon: int) -> Any:
+        def train(
+            own: Tensor, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None, query_x: Tensor, query_y: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
-            start = torch.func.functional_call(policy, hyper, (noise,))
-            params, support_loss = unroll(start, gradient, support, order, horizon)
-            loss, accuracy = objective.scores(params, query)
+            values = self.program.read(own)
+            carry, data = self.program.begin(values, noise), Data(noise, x, y, order)
+            support_loss = carry.new_zeros(())
+            for step in range(horizon):
+                carry, support_loss = self.program.advance(values, carry, data, step, self._first_order)
+            loss, accuracy = self.program.score(carry, query_x, query_y)
             return loss, accuracy, support_loss
 
-        # A leaf for each task gives each task its own hypergradient in one backward pass.
-        n_tasks = count_tasks(tasks)
-        hyper = {name: p.detach() for name, p in policy.named_parameters()}
-        leaves = {name: p.requires_grad_() for name, p in expanded(hyper, n_tasks).items()}
-        batched = torch.func.vmap(task_loss, in_dims=(0, 0, None if draws.order is None else 0, 0, 0))
-        with torch.enable_grad():
-            losses, accuracies, support_losses = batched(leaves, draws.noise, draws.order, tasks.support, tasks.query)
-            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        return Hypergradients(
-            dict(zip(leaves, grads, strict=True)), losses.detach(), accuracies.detach(), support_losses.detach()
-        )
+        def differentiated(hyper: Tensor, *data: Tensor | None) -> tuple[Tensor, ...]:
+            # A leaf for each task gives each task its own hypergradient in one backward pass.
+            n_tasks = len(data[0])  # type: ignore[arg-type]
+            own = hyper.expand(n_tasks, -1).detach().requires_grad_()
+            with torch.enable_grad():
+                loss, accuracy, support_loss = side_by_side(train, n_tasks)(own, *data)
+                (grads,) = torch.autograd.grad(loss.sum(), (own,))
+            return grads, loss.detach(), accuracy.detach(), support_loss.detach()
+
+        return differentiated

@@ -10,7 +10,7 @@ from higher.optim import DifferentiableOptimizer
 from torch import Tensor, nn
 
 from metaopt.inner.draws import Draws, take_draws
-from metaopt.inner.hypergradient import Hypergradients
+from metaopt.inner.hypergradient import Hypergradients, hypergradients_of
 from metaopt.inner.unroll import minibatch
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective, objective_of
@@ -72,7 +72,9 @@ class ThroughHigher:
             for i in range(tasks.support.x.shape[0])
         ]
         grads, losses, accuracies, support_losses = zip(*results, strict=True)
-        return Hypergradients(stacked(grads), torch.stack(losses), torch.stack(accuracies), torch.stack(support_losses))
+        return hypergradients_of(
+            stacked(grads), torch.stack(losses), torch.stack(accuracies), torch.stack(support_losses)
+        )
 
     def _one_task(
         self, policy: Policy, task: TaskBatch, draws: Draws, horizon: int

@@ -31,21 +31,22 @@ def constant_gradient(loss: Loss) -> Gradient:
     return gradient
 
 
-def minibatch(support: Batch, order: Tensor | None, step: int) -> Batch:
+def minibatch(support: Batch, order: Tensor | None, step: int | Tensor) -> Batch:
     """What step `step` trains on.
 
     Args:
         support: one task's support set, [support, *input].
         order: [steps, batch] indices, or None for the whole support set.
-        step: from 0.
+        step: from 0; an int, or a scalar int64 tensor.
     """
     if order is None:
         return support
-    return Batch(support.x[order[step]], support.y[order[step]])
+    rows = order[step] if isinstance(step, int) else order.index_select(0, step.reshape(1)).squeeze(0)
+    return Batch(support.x[rows], support.y[rows])
 
 
 def inner_step(
-    gradient: Gradient, rule: UpdateRule, params: Params, state: State, batch: Batch, step: int
+    gradient: Gradient, rule: UpdateRule, params: Params, state: State, batch: Batch, step: int | Tensor
 ) -> tuple[Params, State, Tensor]:
     """One step: gradient of the support loss, then the rule.
 

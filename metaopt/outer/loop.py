@@ -16,8 +16,8 @@ from metaopt.inner.hypergradient import Hypergradients
 from metaopt.outer.metrics import Record
 from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.state import MetaState
-from metaopt.trees import cloned, finite_rows, global_norm
-from metaopt.types import Params, Split, TaskBatch
+from metaopt.trees import cloned
+from metaopt.types import Split, TaskBatch
 
 HOPELESS = 20
 """Iterations in a row without any finite hypergradient after which meta-training gives up."""
@@ -88,9 +88,9 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients)
 
     A meta-batch of which nothing is left, or of which the mean overflows, moves nothing.
     """
-    kept = finite_rows(found.grads) & torch.isfinite(found.loss)
-    mean = {name: grads[kept].mean(0) for name, grads in found.grads.items()}
-    norm = global_norm(mean)
+    kept = torch.isfinite(found.flat).all(1) & torch.isfinite(found.loss)
+    mean = found.flat[kept].mean(0)
+    norm = torch.linalg.vector_norm(mean)
     dropped = int((~kept).sum())
     state.dropped += dropped
     record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": dropped}
@@ -106,7 +106,7 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients)
     rate = rate_factor(settings, state.iteration)
     for group in state.optimizer.param_groups:
         group["lr"] = group["full_lr"] * rate
-    apply_gradient(state, mean, clip_factor(norm, settings.clip))
+    apply_gradient(state, mean * clip_factor(norm, settings.clip))
     return {
         **record,
         "loss": _mean(found.loss[kept]),
@@ -117,10 +117,11 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients)
     }
 
 
-def apply_gradient(state: MetaState, gradient: Params, factor: float) -> None:
-    """One step of the outer optimizer along `factor` times the gradient."""
-    for name, parameter in state.policy.named_parameters():
-        parameter.grad = gradient[name].mul(factor)
+def apply_gradient(state: MetaState, gradient: Tensor) -> None:
+    """One step of the outer optimizer along a gradient, [numbers] in the order of the policy's parameters."""
+    for group in state.optimizer.param_groups:
+        (vector,) = group["params"]
+        vector.grad = gradient[slice(*group["part"])]
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
 

@@ -13,13 +13,14 @@ import torch
 
 from metaopt.errors import PolicyFileError
 from metaopt.files import write_bytes
+from metaopt.outer.flat import flatten
 from metaopt.outer.problem import OuterSettings
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
 from metaopt.trees import cloned
 from metaopt.types import Params
 
-FORMAT = 1
+FORMAT = 2
 KIND = "metaopt-checkpoint"
 
 
@@ -29,7 +30,7 @@ class MetaState:
 
     Attributes:
         policy: the policy at its present parameters.
-        optimizer: Adam over these.
+        optimizer: Adam over flat vectors that hold these; each group's `part` says which numbers of the policy.
         generator: draws tasks, noise and minibatch orders.
         best: the parameters with the lowest meta-validation loss so far.
         iteration: iterations done.
@@ -69,12 +70,16 @@ _NUMBERS: dict[str, type] = {
 
 
 def new_state(policy: Policy, settings: OuterSettings, generator: torch.Generator) -> MetaState:
-    """The state before the first iteration."""
-    start = [p for name, p in policy.named_parameters() if name.startswith("init.")]
-    rest = [p for name, p in policy.named_parameters() if not name.startswith("init.")]
+    """The state before the first iteration. The policy's parameters become views of what the optimizer moves."""
+    rest, start = flatten(policy, lambda name: name.startswith("init."))
     init_lr = settings.lr if settings.init_lr is None else settings.init_lr
-    groups = [{"params": p, "lr": lr, "full_lr": lr} for p, lr in ((start, init_lr), (rest, settings.lr)) if p]
-    return MetaState(policy, torch.optim.Adam(groups), generator, cloned(dict(policy.named_parameters())))
+    groups = [
+        {"params": group.vector, "part": (group.part.start, group.part.stop), "lr": lr, "full_lr": lr}
+        for group, lr in ((rest, settings.lr), (start, init_lr))
+        if group.vector.numel()
+    ]
+    optimizer = torch.optim.Adam(groups, fused=True)
+    return MetaState(policy, optimizer, generator, cloned(dict(policy.named_parameters())))
 
 
 def save_state(path: Path, state: MetaState, card: PolicyCard) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
 
 GLOBAL = "all"
+
+Values: TypeAlias = dict[str, dict[str, Tensor]]
+"""What a policy has learned, in the units of the inner step: by quantity, by encoded parameter name or `GLOBAL`."""
 
 
 class Policy(nn.Module):
@@ -70,14 +74,31 @@ class Policy(nn.Module):
         Args:
             noise: standard normal, of the shape of each parameter tensor; a learned initialisation ignores it.
         """
-        params = self.start(noise)
-        return Start(params, self.rule(params))
+        values = self.values()
+        return Start(self.start(noise, values), self.rule(noise, values))
 
-    def start(self, noise: Params) -> Params:
-        """θ₀ = m₀ + σ ⊙ ε."""
+    def values(self) -> Values:
+        """Everything that is learned, out of its logarithms: to be read once, and used in every task and step."""
+        values = {quantity: _exponentials(table) for quantity, table in self.log_strengths.items()}
+        if self.settings.momentum.mode == "learned":
+            values["momentum"] = {GLOBAL: torch.sigmoid(self.momentum_logit)}
+        if self.settings.schedule != "off":
+            values["schedule"] = _exponentials(self.log_schedule)
         if self.settings.init.mode == "learned":
-            return {name: self.init[encode(name)] for name in self.shapes}
-        ratio = self.strength("init_std")
+            values["init"] = dict(self.init.items())
+        return values
+
+    def start(self, noise: Params, values: Values | None = None) -> Params:
+        """θ₀ = m₀ + σ ⊙ ε.
+
+        Args:
+            noise: ε; see `forward`.
+            values: stand in for the policy's own.
+        """
+        values = self.values() if values is None else values
+        if self.settings.init.mode == "learned":
+            return {name: values["init"][encode(name)] for name in self.shapes}
+        ratio = self.strength("init_std", values)
         start: Params = {}
         for name, epsilon in noise.items():
             mean, std = self.moments[name]
@@ -85,33 +106,33 @@ class Policy(nn.Module):
             start[name] = mean + scale * epsilon
         return start
 
-    def rule(self, start: Params) -> UpdateRule:
-        """The update rule of a task that begins at `start`."""
-        lr = self.strength("lr")
+    def rule(self, noise: Params, values: Values | None = None) -> UpdateRule:
+        """The update rule of a task; see `start` for the arguments."""
+        values = self.values() if values is None else values
+        lr = self.strength("lr", values)
         assert lr is not None, "settings are checked to have a learning rate"
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, lr)
+        pull = self.strength("pull", values)
         return regularised_step(
             lr=lr,
-            l2=self.strength("l2"),
-            pull=self.strength("pull"),
-            anchor=start,
-            momentum=self.momentum(),
-            schedule=self.schedule(),
+            l2=self.strength("l2", values),
+            pull=pull,
+            anchor=None if pull is None else self.start(noise, values),
+            momentum=self.momentum(values),
+            schedule=self.schedule(values),
         )
 
-    def strength(self, quantity: str) -> Strength | None:
+    def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
         if quantity in self.log_strengths:
-            table = self.log_strengths[quantity]
-            assert isinstance(table, nn.ParameterDict)
-            return _spread({key: value.exp() for key, value in table.items()}, self.shapes)
+            return _spread((self.values() if values is None else values)[quantity], self.shapes)
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None
         return dict.fromkeys(self.shapes, fixed.value)
 
-    def momentum(self) -> Tensor | float | None:
+    def momentum(self, values: Values | None = None) -> Tensor | float | None:
         """μ, or None where it is off."""
         match self.settings.momentum.mode:
             case "off":
@@ -119,13 +140,13 @@ class Policy(nn.Module):
             case "fixed":
                 return self.settings.momentum.value
             case "learned":
-                return torch.sigmoid(self.momentum_logit)
+                return (self.values() if values is None else values)["momentum"][GLOBAL]
 
-    def schedule(self) -> dict[str, Tensor] | None:
+    def schedule(self, values: Values | None = None) -> dict[str, Tensor] | None:
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
         if self.settings.schedule == "off":
             return None
-        return _spread({key: value.exp() for key, value in self.log_schedule.items()}, self.shapes)
+        return _spread((self.values() if values is None else values)["schedule"], self.shapes)
 
 
 def encode(name: str) -> str:
@@ -141,6 +162,11 @@ def _table(
         return nn.ParameterDict({GLOBAL: nn.Parameter(torch.full(extra, value))})
     sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
     return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
+
+
+def _exponentials(table: nn.Module) -> dict[str, Tensor]:
+    assert isinstance(table, nn.ParameterDict)
+    return {key: value.exp() for key, value in table.items()}
 
 
 def _spread(table: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

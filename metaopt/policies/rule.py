@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from torch import Tensor
+
 from metaopt.types import Params
 
 State: TypeAlias = Any
@@ -16,11 +18,12 @@ class UpdateRule(NamedTuple):
 
     Attributes:
         init: params -> state before the first step.
-        update: (params, grads, state, step) -> (params, state). `step` counts from 0.
+        update: (params, grads, state, step) -> (params, state). `step` counts from 0; it is an int, or a scalar int64
+            tensor where one compiled step serves them all.
     """
 
     init: Callable[[Params], State]
-    update: Callable[[Params, Params, State, int], tuple[Params, State]]
+    update: Callable[[Params, Params, State, int | Tensor], tuple[Params, State]]
 
 
 class Start(NamedTuple):

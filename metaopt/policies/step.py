@@ -40,7 +40,7 @@ def regularised_step(
     def init(params: Params) -> State:
         return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
 
-    def update(params: Params, grads: Params, state: State, step: int) -> tuple[Params, State]:
+    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
         new_params, new_state = {}, {}
         for name, p in params.items():
             g = grads[name]
@@ -52,8 +52,7 @@ def regularised_step(
                 g = new_state[name] = momentum * state[name] + g
             rate = lr[name]
             if schedule is not None:
-                factors = schedule[name]
-                rate = factors[min(step, factors.shape[0] - 1)] * rate
+                rate = at_step(schedule[name], step) * rate
             new_params[name] = p - rate * g
         return new_params, new_state
 
@@ -70,11 +69,13 @@ def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.9
     def init(params: Params) -> State:
         return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in ("mean", "square")}
 
-    def update(params: Params, grads: Params, state: State, step: int) -> tuple[Params, State]:
+    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
         new_params: Params = {}
         mean: Params = {}
         square: Params = {}
-        correction = (1 - betas[0] ** (step + 1), 1 - betas[1] ** (step + 1))
+        first = next(iter(params.values()))
+        count = step + 1 if isinstance(step, int) else (step + 1).to(first.dtype)
+        correction = (1 - betas[0] ** count, 1 - betas[1] ** count)
         for name, p in params.items():
             g = grads[name] + l2 * p
             mean[name] = betas[0] * state["mean"][name] + (1 - betas[0]) * g
@@ -84,3 +85,16 @@ def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.9
         return new_params, {"mean": mean, "square": square}
 
     return UpdateRule(init, update)
+
+
+def at_step(factors: Tensor, step: int | Tensor) -> Tensor:
+    """The factor of a step; beyond the last one, the last one.
+
+    Args:
+        factors: [horizon].
+        step: an int, or a scalar int64 tensor.
+    """
+    last = factors.shape[0] - 1
+    if isinstance(step, int):
+        return factors[min(step, last)]
+    return factors.index_select(0, step.clamp(max=last).reshape(1)).squeeze(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import higher.optim
 import torch
+from torch import Tensor
 
 from metaopt.policies.rule import State, UpdateRule
 from metaopt.policies.step import Strength
@@ -30,7 +31,7 @@ def torch_optimizer_rule(optimizer: str, lr: Strength) -> UpdateRule:
         plain = getattr(torch.optim, optimizer)([{"params": [leaf]} for leaf in leaves], lr=1.0)
         return higher.optim.get_diff_optim(plain, leaves, override={"lr": [lr[name] for name in params]})
 
-    def update(params: Params, grads: Params, state: State, step: int) -> tuple[Params, State]:
+    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
         del step  # higher's optimizers count their own steps.
         successor = _copied(state)
         for group, p in zip(successor.param_groups, params.values(), strict=True):

@@ -6,7 +6,7 @@ from outer_problems import SETTINGS, ignore, make_problem, make_state, make_vali
 
 from metaopt.errors import MetaTrainingError
 from metaopt.inner.adapt import adapt
-from metaopt.inner.hypergradient import Hypergradients
+from metaopt.inner.hypergradient import hypergradients_of
 from metaopt.inner.reverse import Reverse
 from metaopt.outer.loop import HOPELESS, Validation, clip_factor, meta_train, outer_step, rate_factor, sample, validate
 
@@ -16,7 +16,7 @@ def found_for(state, n_tasks, seed=0):
     generator = torch.Generator().manual_seed(seed)
     grads = {name: torch.randn(n_tasks, *p.shape, generator=generator) for name, p in state.policy.named_parameters()}
     values = torch.rand(3, n_tasks, generator=generator)
-    return Hypergradients(grads, *values)
+    return hypergradients_of(grads, *values)
 
 
 def step(settings, found=None, n_tasks=4, **changes):
@@ -39,7 +39,7 @@ def run(settings, problem=None, **options):
 def spoil(found, name, task, value):
     grads = {key: g.clone() for key, g in found.grads.items()}
     grads[name].view(len(found.loss), -1)[task, 0] = value
-    return found._replace(grads=grads)
+    return found._replace(flat=hypergradients_of(grads, *found[2:]).flat)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -52,7 +52,7 @@ def test_a_task_that_is_not_finite_is_left_out_and_counted(where, value):
     else:
         spoilt = spoil(found, where, 2, value)
     rest = [0, 1, 3]
-    kept = Hypergradients({name: g[rest] for name, g in found.grads.items()}, *(values[rest] for values in found[1:]))
+    kept = hypergradients_of({name: g[rest] for name, g in found.grads.items()}, *(v[rest] for v in found[2:]))
     _, expected, record, _ = step(settings, kept)
     _, moved, spoilt_record, state = step(settings, spoilt)
     for name in expected:
@@ -101,7 +101,7 @@ def test_nothing_finite_moves_nothing_and_20_times_in_a_row_is_the_end():
 def test_hypergradients_too_large_for_a_mean_do_not_spoil_the_policy(clip):
     settings = short(clip=clip)
     found = found_for(make_state(make_problem(), settings), 4)
-    huge = found._replace(grads={name: torch.full_like(g, 3e38) for name, g in found.grads.items()})
+    huge = found._replace(flat=torch.full_like(found.flat, 3e38))
     before, after, record, state = step(settings, huge)
     assert all(p.isfinite().all() for p in after.values())
     outer_step(state, settings, found)
@@ -146,7 +146,7 @@ def test_clipping_limits_the_global_norm_and_keeps_the_direction():
 def test_a_clipped_step_is_that_of_the_shorter_hypergradient():
     found = found_for(make_state(make_problem(), short()), 4)
     norm = step(short(clip=None), found)[2]["hypergradient_norm"]
-    shorter = found._replace(grads={name: g * (0.1 / norm) for name, g in found.grads.items()})
+    shorter = found._replace(flat=found.flat * (0.1 / norm))
     plain, clipped = step(short(clip=None), shorter), step(short(clip=0.1), found)
     first, second = (run[3].optimizer.state_dict()["state"] for run in (plain, clipped))
     for index in first:

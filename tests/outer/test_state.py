@@ -165,7 +165,7 @@ def test_a_policy_file_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "has checkpoint format 2"),
+        ({"format": 1}, "has checkpoint format 1"),
         ({"kind": "other"}, "no checkpoint of metaopt"),
         ({"card": "{"}, "damaged"),
         ({"card": None}, "damaged"),

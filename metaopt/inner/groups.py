@@ -1,0 +1,73 @@
+"""What all ways to the hypergradient share: groups of tasks, one after the other, and a program for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.hypergradient import Hypergradients, joined
+from metaopt.inner.program import Data, Program
+from metaopt.models.objective import Objective
+from metaopt.policies.policy import Policy
+from metaopt.trees import chunks, count_tasks, take_tasks
+from metaopt.types import Batch, TaskBatch
+
+T = TypeVar("T")
+
+
+class Group(NamedTuple):
+    """Some tasks of a meta-batch, as a program takes them.
+
+    Attributes:
+        hyper: the policy's parameters, [numbers].
+        data: what their inner loops read.
+        query: what their outer losses are measured on.
+    """
+
+    hyper: Tensor
+    data: Data
+    query: Batch
+
+
+class PerPolicy(Generic[T]):
+    """Something that is made once for each policy and objective, and kept as long as the policy is."""
+
+    def __init__(self, make: Callable[[Policy, Objective], T]) -> None:
+        self._make = make
+        self._made: WeakKeyDictionary[Policy, tuple[Objective, T]] = WeakKeyDictionary()
+
+    def __call__(self, policy: Policy, objective: Objective) -> T:
+        """What was made, or is made now."""
+        known = self._made.get(policy)
+        if known is None or known[0] != objective:
+            known = self._made[policy] = objective, self._make(policy, objective)
+        return known[1]
+
+
+def in_groups(
+    program: Program, tasks: TaskBatch, draws: Draws, size: int, differentiate: Callable[[Group], tuple[Tensor, ...]]
+) -> Hypergradients:
+    """The hypergradients of a meta-batch, group by group.
+
+    Args:
+        program: the training.
+        tasks: [tasks] of them.
+        draws: the randomness of their training.
+        size: tasks in a group.
+        differentiate: group -> hypergradients [tasks, numbers], query losses, query accuracies and support losses.
+    """
+    with torch.no_grad():
+        hyper = program.hyper_vector()
+        parts: list[Hypergradients] = []
+        for index in chunks(count_tasks(tasks), size):
+            some, part = take_draws(draws, index), take_tasks(tasks, index)
+            noise = torch.func.vmap(program.params.pack)(some.noise)
+            data = Data(noise, part.support.x, part.support.y, some.order)
+            flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))
+            parts.append(Hypergradients(flat, program.hyper, loss, accuracy, support_loss))
+    return joined(parts)

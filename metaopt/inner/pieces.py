@@ -1,0 +1,156 @@
+"""What the sweeps through a training are made of: five functions of tensors, for tasks side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.compile import Compiler
+from metaopt.inner.jvp import jvp
+from metaopt.inner.program import Data, Program, Step, side_by_side
+
+SecondDerivative: TypeAlias = Literal["reverse", "forward", "none"]
+"""How a step's backward pass gets its Hessian-vector product: by reverse mode over reverse mode, by forward mode over
+reverse mode, or not at all (first order)."""
+
+
+class Pieces:
+    """The steps of a sweep forth and back. All tensors are flat, and nothing keeps a graph.
+
+    The backward pass of a step is its own vector-Jacobian product, through the rule and, by one Hessian-vector product,
+    through the loss: the decomposition of MixFlow-MG (Kemaev et al., "Scalable Meta-Learning via Mixed-Mode
+    Differentiation", 2025).
+
+    Args:
+        program: the training.
+        second: see `SecondDerivative`.
+        compiler: what makes the functions fast, or leaves them.
+    """
+
+    def __init__(self, program: Program, second: SecondDerivative, compiler: Compiler) -> None:
+        self.program = program
+        self.steps: Callable[[int], list[Step]] = compiler.steps
+        self.enter = compiler(self._enter)
+        self.advance = compiler(self._advance)
+        self.finish = compiler(self._finish)
+        self.back = compiler(self._back if second == "reverse" else self._back_apart(second == "forward"))
+        self.leave = compiler(self._leave)
+
+    def _enter(self, hyper: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """([numbers], [tasks, parameters]) -> ([values], what the tasks carry at first, [tasks, carry])."""
+        values = self.program.read(hyper)
+        begin = side_by_side(lambda draws: self.program.begin(values, draws), len(noise))
+        return values, begin(noise)
+
+    def _advance(
+        self, values: Tensor, carry: Tensor, step: Step, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One inner step: ([tasks, carry], support losses before it, [tasks])."""
+        function = side_by_side(lambda c, *data: self.program.advance(values, c, Data(*data), step), len(carry))
+        return function(carry, noise, x, y, order)
+
+    def _finish(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivative of each query loss by what its task carries, [tasks, carry]; the losses; the accuracies."""
+        with torch.enable_grad():
+            leaf = carry.detach().requires_grad_()
+            loss, accuracy = side_by_side(self.program.score, len(carry))(leaf, x, y)
+            (cotangent,) = torch.autograd.grad(loss.sum(), (leaf,))
+        return cotangent, loss.detach(), accuracy.detach()
+
+    def _back(
+        self,
+        values: Tensor,
+        carry: Tensor,
+        step: Step,
+        cotangent: Tensor,
+        collected: Tensor,
+        noise: Tensor,
+        x: Tensor,
+        y: Tensor,
+        order: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Takes derivatives by what is carried after a step to those by what is carried before it.
+
+        Args:
+            values: [values].
+            carry: before the step, [tasks, carry].
+            step: the step.
+            cotangent: derivative of each query loss by what is carried after the step, [tasks, carry].
+            collected: derivatives by the values from later steps, [tasks, values].
+            noise, x, y, order: the data; see `Data`.
+
+        Returns:
+            The derivatives by what is carried before, and by the values including this step's share.
+        """
+
+        def advance(learned: Tensor, now: Tensor, *data: Any) -> Tensor:
+            return self.program.advance(learned, now, Data(*data), step)[0]
+
+        with torch.enable_grad():
+            learned, before = _leaves(values.expand(len(carry), -1), carry)
+            after = side_by_side(advance, len(carry))(learned, before, noise, x, y, order)
+            by_values, by_carry = torch.autograd.grad(after, (learned, before), cotangent, materialize_grads=True)
+        return by_carry, collected + by_values
+
+    def _back_apart(self, with_curvature: bool) -> Callable[..., Any]:
+        """`_back` with the update and the gradient differentiated apart, the latter in forward mode if at all."""
+
+        def back(
+            values: Tensor,
+            carry: Tensor,
+            step: Step,
+            cotangent: Tensor,
+            collected: Tensor,
+            noise: Tensor,
+            x: Tensor,
+            y: Tensor,
+            order: Tensor | None,
+        ) -> tuple[Tensor, Tensor]:
+            n_tasks, n_params = len(carry), self.program.params.size
+
+            def gradient(params: Tensor, *data: Any) -> Tensor:
+                return self.program.gradient(params, Data(*data), step)[0]
+
+            def curvature(params: Tensor, direction: Tensor, *data: Any) -> Tensor:
+                return jvp(lambda p: gradient(p, *data), (params,), (direction,))[1]
+
+            def update(learned: Tensor, now: Tensor, grads: Tensor, draws: Tensor) -> Tensor:
+                return self.program.update(learned, now, grads, draws, step)
+
+            params = carry[:, :n_params]
+            found = side_by_side(gradient, n_tasks)(params, noise, x, y, order).detach()
+            with torch.enable_grad():
+                sources = _leaves(values.expand(n_tasks, -1), carry, found)
+                after = side_by_side(update, n_tasks)(*sources, noise)
+                by_values, by_carry, by_gradient = torch.autograd.grad(
+                    after, sources, cotangent, materialize_grads=True
+                )
+            if with_curvature:
+                through_loss = side_by_side(curvature, n_tasks)(params, by_gradient, noise, x, y, order)
+                padding = (0, carry.shape[1] - n_params)
+                by_carry = by_carry + torch.nn.functional.pad(through_loss.detach(), padding)
+            return by_carry, collected + by_values
+
+        return back
+
+    def _leave(self, hyper: Tensor, noise: Tensor, cotangent: Tensor, collected: Tensor) -> Tensor:
+        """Derivatives by the policy's parameters, [tasks, numbers], from those by values and by the beginning."""
+
+        def beginning(own: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+            values = self.program.read(own)
+            return values, self.program.begin(values, draws)
+
+        with torch.enable_grad():
+            (own,) = _leaves(hyper.expand(len(noise), -1))
+            values, carry = side_by_side(beginning, len(noise))(own, noise)
+            pairs = [(values, collected), (carry, cotangent)]
+            outputs, cotangents = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
+            (by_hyper,) = torch.autograd.grad(outputs, (own,), cotangents)
+        return by_hyper
+
+
+def _leaves(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.detach().requires_grad_() for tensor in tensors)

@@ -1,0 +1,160 @@
+"""Training one task as pure functions of flat vectors, and the same for tasks side by side.
+
+What a task carries from step to step is one vector, [carry]: its parameters and the update rule's memory. What the
+policy has learned is another, [values], and so are the policy's own parameters, [numbers]. Few arguments with fixed
+strides are what makes a step quick to store, to compile and to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.unroll import constant_gradient, exact_gradient, inner_step, minibatch
+from metaopt.layout import Layout
+from metaopt.models.objective import Objective
+from metaopt.policies.policy import Policy
+from metaopt.types import Batch, Params
+
+Step: TypeAlias = "int | Tensor"
+
+
+class Data(NamedTuple):
+    """What the inner loop of some tasks reads, and never changes.
+
+    Attributes:
+        noise: standard normal draws, flat, [tasks, parameters].
+        x: support inputs, [tasks, support, *input].
+        y: support targets, [tasks, support, ...].
+        order: minibatch of each step, [tasks, steps, batch]; None: always the whole support set.
+    """
+
+    noise: Tensor
+    x: Tensor
+    y: Tensor
+    order: Tensor | None
+
+
+class Program:
+    """The pieces of training and differentiating, for one policy's structure and one objective.
+
+    Args:
+        policy: gives the structure; its parameters' values are arguments of the functions.
+        objective: losses and scores of the model.
+
+    Attributes:
+        hyper: layout of the policy's parameters.
+        values: layout of what they stand for.
+        params: layout of the model's parameters.
+        carry: layout of what a task carries.
+    """
+
+    def __init__(self, policy: Policy, objective: Objective) -> None:
+        self.policy = policy
+        self.objective = objective
+        self._gradients = {False: exact_gradient(objective.loss), True: constant_gradient(objective.loss)}
+        own = {name: p.detach() for name, p in policy.named_parameters()}
+        self.hyper = Layout.of(own)
+        self.params = Layout({name: policy.shapes[name] for name in policy.shapes})
+        example = next(iter(own.values()))
+        with torch.no_grad():
+            values = policy.values()
+            noise = {name: torch.zeros(shape, dtype=example.dtype) for name, shape in policy.shapes.items()}
+            start = policy.start(noise, values)
+            self.values = Layout.of(values)
+            self.carry = Layout.of({"params": start, "state": policy.rule(noise, values).init(start)})
+
+    def hyper_vector(self) -> Tensor:
+        """The policy's present parameters, flat and cut from the graph, [numbers]."""
+        return self.hyper.pack({name: p.detach() for name, p in self.policy.named_parameters()})
+
+    # One task --------------------------------------------------------------------------------------------------------
+
+    def read(self, hyper: Tensor) -> Tensor:
+        """[numbers] -> [values]."""
+        own = self.hyper.unpack(hyper)
+        return self.values.pack(torch.func.functional_call(_Values(self.policy), _inside(own), ()))
+
+    def begin(self, values: Tensor, noise: Tensor) -> Tensor:
+        """What a task carries before the first step, [carry]."""
+        learned, draws = self.values.unpack(values), self.params.unpack(noise)
+        start = self.policy.start(draws, learned)
+        return self.carry.pack({"params": start, "state": self.policy.rule(draws, learned).init(start)})
+
+    def gradient(self, params: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
+        """Gradient of the support loss of a step, [parameters], and that loss; `params` flat, [parameters]."""
+        grads, loss = self._gradients[False](self.params.unpack(params), _batch(data, step))
+        return self.params.pack(grads), loss
+
+    def update(self, values: Tensor, carry: Tensor, grads: Tensor, noise: Tensor, step: Step) -> Tensor:
+        """What the task carries after the rule's update, [carry]."""
+        learned, draws = self.values.unpack(values), self.params.unpack(noise)
+        now = self.carry.unpack(carry)
+        rule = self.policy.rule(draws, learned)
+        params, state = rule.update(now["params"], self.params.unpack(grads), now["state"], step)
+        return self.carry.pack({"params": params, "state": state})
+
+    def advance(
+        self, values: Tensor, carry: Tensor, data: Data, step: Step, first_order: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """One inner step: what the task carries after it, and the support loss before it.
+
+        Args:
+            values: what the policy has learned, [values].
+            carry: what the task carries before the step, [carry].
+            data: the task's.
+            step: from 0.
+            first_order: take the gradient as a constant.
+        """
+        learned, draws = self.values.unpack(values), self.params.unpack(data.noise)
+        now = self.carry.unpack(carry)
+        rule = self.policy.rule(draws, learned)
+        batch = _batch(data, step)
+        params, state, loss = inner_step(self._gradients[first_order], rule, now["params"], now["state"], batch, step)
+        return self.carry.pack({"params": params, "state": state}), loss
+
+    def score(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of what the task carries on other examples."""
+        return self.objective.scores(self.carry.unpack(carry)["params"], Batch(x, y))
+
+
+class _Values(torch.nn.Module):
+    """A policy's `values` as a module's call, which is what can be made a function of its parameters."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self) -> dict[str, dict[str, Tensor]]:
+        return self.policy.values()
+
+
+def _inside(own: Params) -> Params:
+    return {f"policy.{name}": tensor for name, tensor in own.items()}
+
+
+def _batch(data: Data, step: Step) -> Batch:
+    return minibatch(Batch(data.x, data.y), data.order, step)
+
+
+def side_by_side(function: Callable[..., Any], n_tasks: int) -> Callable[..., Any]:
+    """A function of one task's tensors as a function of many tasks', each with a leading dimension; None stays None.
+
+    A single task goes without `vmap`, because weights of its own turn a convolution into a grouped one.
+
+    Args:
+        function: pure; returns a tensor or a tuple of them.
+        n_tasks: how many there are.
+    """
+
+    def together(*arguments: Tensor | None) -> Any:
+        if n_tasks == 1:
+            results = function(*(None if a is None else a[0] for a in arguments))
+            return results[None] if isinstance(results, Tensor) else tuple(result[None] for result in results)
+        dims = tuple(None if a is None else 0 for a in arguments)
+        return torch.func.vmap(function, in_dims=dims)(*arguments)
+
+    return together

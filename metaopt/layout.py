@@ -32,14 +32,18 @@ class Layout:
         """The layout of a tree of tensors."""
         return cls(mapped(tree, lambda tensor: tensor.shape))
 
-    def pack(self, tree: Tree) -> Tensor:
-        """The tree as a vector, [size].
+    def pack(self, tree: Tree, batch_dims: int = 0) -> Tensor:
+        """The tree as a vector, [*batch, size].
 
         Args:
             tree: of the layout's structure and shapes; the order of its keys does not matter.
+            batch_dims: leading dimensions that the tensors have besides.
         """
-        flat = [tensor.reshape(-1) for tensor in self._in_order(tree, self._shapes)]
-        return flat[0] if len(flat) == 1 else torch.cat(flat)
+        flat = [
+            tensor.flatten(batch_dims) if tensor.dim() > batch_dims else tensor.unsqueeze(-1)
+            for tensor in self._in_order(tree, self._shapes)
+        ]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
 
     def unpack(self, flat: Tensor) -> Tree:
         """The tree whose tensors are views into the last dimension of `flat`, [*batch, size]."""

@@ -20,6 +20,7 @@ from metaopt.config.load import checkpoint_path, evaluate_config, model_config, 
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem
+from metaopt.outer.ranks import place
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy
 from metaopt.policies.reading import read_policy
@@ -41,6 +42,8 @@ def evaluate(raw: DictConfig) -> int:
     Returns:
         Exit code 0.
     """
+    if place()[1] > 1:
+        raise ConfigError("evaluation runs in one process; start evaluate.py without torchrun")
     console = make_console()
     source = load_source(checkpoint_path(raw))
     config = evaluate_config(_completed(raw, source))
@@ -49,7 +52,7 @@ def evaluate(raw: DictConfig) -> int:
         torch.set_num_threads(config.threads)
     inner = source.inner if config.horizon is None else replace(source.inner, horizon=config.horizon)
     problem = build_problem(config.tasks, config.model, inner, source.card.policy)
-    policy = restore_policy(source.tensors, source.card, problem.model, source.path)
+    policy = restore_policy(source.tensors, source.card, problem.model, source.path).to(problem.dtype)
     notes = differences(source.card, problem)
     for note in notes:
         warn(note)

@@ -25,13 +25,17 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """128 + signal number, as shells have it."""
-        return 128 + (self.signal or 0)
+        """128 + signal number, as shells have it; that of SIGTERM where only another process was asked."""
+        return 128 + (self.signal or signal.SIGTERM)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request; a second one acts at once, as it would have without metaopt."""
+def stop_on_signals(quiet: bool = False) -> Iterator[StopRequest]:
+    """Turns the first SIGINT or SIGTERM into a request; a second one acts at once, as it would have without metaopt.
+
+    Args:
+        quiet: do not say so.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -39,7 +43,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.signal = number
         for known, handler in before.items():
             signal.signal(known, handler)
-        print("stopping after this iteration; once more stops at once", file=sys.stderr, flush=True)
+        if not quiet:
+            print("stopping after this iteration; once more stops at once", file=sys.stderr, flush=True)
 
     for number in before:
         signal.signal(number, ask)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaopt.errors import ConfigError, MetaoptError
+from metaopt.outer.ranks import place
 
 VERSION_BASE = "1.3"
 SIGNALLED = 128
@@ -58,6 +59,7 @@ def launch(
             raise _Stopped
 
     try:
+        refuse_sweep_in_processes(overrides)
         overrides = prepare(list(overrides))
         check_overrides(config_name, overrides)
     except MetaoptError as error:
@@ -69,10 +71,7 @@ def launch(
     except _Stopped:
         return codes[-1]
     except KeyboardInterrupt:
-        print(
-            "interrupted; what the run directory holds is complete, and train_meta.py goes on with resume=RUN_DIR",
-            file=sys.stderr,
-        )
+        say("interrupted; what the run directory holds is complete, and train_meta.py goes on with resume=RUN_DIR")
         return SIGNALLED + signal.SIGINT
     finally:
         sys.argv = before
@@ -81,13 +80,23 @@ def launch(
 
 def complain(error: MetaoptError) -> int:
     """Prints an error in one line and returns its exit code."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    say("error: " + " ".join(str(error).split()))
     return error.exit_code
 
 
 def warn(text: str) -> None:
     """Prints a warning in one line."""
-    print("warning: " + " ".join(text.split()), file=sys.stderr, flush=True)
+    say("warning: " + " ".join(text.split()))
+
+
+def say(line: str) -> None:
+    """Prints a line to standard error; of torchrun's processes, which all come to say the same, only the first does."""
+    try:
+        rank, _ = place()
+    except ConfigError:
+        rank = 0
+    if rank == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def given_overrides() -> list[str]:
@@ -125,6 +134,14 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
                 compose(config_name, overrides=job)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_explain(error, compose(config_name))) from error
+
+
+def refuse_sweep_in_processes(overrides: Sequence[str]) -> None:
+    """Raises ConfigError for a `--multirun` under torchrun, which would start every job in the same processes."""
+    _, count = place()
+    flags = [word for word in overrides if word in MULTIRUN_FLAGS]
+    if flags and count > 1:
+        raise ConfigError(f"{flags[0]} does not go with torchrun; start each run with a torchrun of its own")
 
 
 def _jobs(words: list[str]) -> list[list[str]]:

@@ -15,8 +15,10 @@ from metaopt.outer.metrics import Record
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def make_console() -> Console:
-    """Where progress and tables go; narrow logs get a readable width."""
+def make_console(quiet: bool = False) -> Console:
+    """Where progress and tables go; narrow logs get a readable width, and `quiet` leaves nothing to be seen."""
+    if quiet:
+        return Console(quiet=True, force_terminal=False)
     console = Console()
     return console if console.is_terminal else Console(width=100)
 

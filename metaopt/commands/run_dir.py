@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metaopt.errors import RunDirError
-from metaopt.files import remove_leftovers, write_new_text
+from metaopt.files import remove_leftovers, write_new_text, write_text
+from metaopt.inner.plan import Plan
 
 HYDRA_FILES = frozenset({"multirun.yaml"})
 
@@ -25,6 +27,11 @@ class RunFiles:
     def config(self) -> Path:
         """The checked configuration."""
         return self.folder / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """How hypergradients are computed, so that a resumed run goes on in the same way."""
+        return self.folder / "plan.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -116,6 +123,25 @@ def existing_run(folder: Path) -> RunFiles:
         )
     remove_leftovers(folder)
     return files
+
+
+def read_plan(files: RunFiles) -> Plan | None:
+    """The plan that a run began with; None where it was stopped before it wrote one, and had computed nothing.
+
+    Raises:
+        RunDirError: the file is damaged.
+    """
+    try:
+        return Plan.from_json(json.loads(files.plan.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunDirError(f"{files.plan} is damaged ({error}); start the run again in another run_dir") from error
+
+
+def write_plan(files: RunFiles, plan: Plan) -> None:
+    """Keeps the plan of a run."""
+    write_text(files.plan, json.dumps(asdict(plan), indent=2) + "\n")
 
 
 def policy_path(checkpoint: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from metaopt.commands.held_out import Terms, evaluate_policy, publish
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
 from metaopt.commands.progress import MetaTrainingProgress, make_console
-from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run
+from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run, read_plan, write_plan
+from metaopt.commands.together import check_shares, first_alone, together
 from metaopt.config.build import Job, build_job, build_tracker
 from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
@@ -25,12 +27,14 @@ from metaopt.evaluation.records import Comparison
 from metaopt.evaluation.results import method_rows
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record, read_metrics
+from metaopt.outer.ranks import Ranks, from_environment
 from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
 from metaopt.policies.file import PolicyCard, save_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
 from metaopt.report.figures import save_figure, save_figures
 from metaopt.report.training import meta_training_curves
+from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker, policy_histograms
 
 
@@ -49,7 +53,7 @@ def main() -> None:
 
 
 def train(raw: DictConfig) -> int:
-    """Runs or resumes one run.
+    """Runs or resumes one run; under torchrun in several processes, of which the first writes and evaluates.
 
     Args:
         raw: the composed configuration.
@@ -57,16 +61,25 @@ def train(raw: DictConfig) -> int:
     Returns:
         Exit code: 0, or 128 + signal number where a signal ended it early.
     """
-    console = make_console()
-    run = _resumed_run(raw) if raw.resume is not None else _new_run(raw)
+    with closing(from_environment()) as ranks:
+        return _train(raw, ranks)
+
+
+def _train(raw: DictConfig, ranks: Ranks) -> int:
+    is_first = ranks.rank == 0
+    console = make_console(quiet=not is_first)
+    run = _resumed_run(raw, ranks) if raw.resume is not None else _new_run(raw, ranks)
     if _is_complete(run):
         console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
         return 0
-    console.print(_opening(run), highlight=False, soft_wrap=True)
-    tracker = build_tracker(run.config.tracking, run.files.folder, _as_record(run.config), warn)
+    console.print(_opening(run, ranks.count), highlight=False, soft_wrap=True)
+    tracker: Tracker = NoTracker()
+    if is_first:
+        tracker = build_tracker(run.config.tracking, run.files.folder, _as_record(run.config), warn)
     try:
-        signal_code = _meta_train(run, tracker, console)
+        signal_code = _meta_train(run, tracker, console, ranks) if is_first else _meta_train_unseen(run, ranks)
         if signal_code:
+            ranks.any(False)  # torchrun ends all when one has ended: nobody leaves before the checkpoint is written
             console.print(
                 f"stopped after iteration {run.job.state.iteration}; go on with: "
                 f"python train_meta.py resume={run.files.folder}",
@@ -74,22 +87,36 @@ def train(raw: DictConfig) -> int:
                 soft_wrap=True,
             )
             return signal_code
-        _conclude(run, tracker, console)
+        if is_first:
+            _conclude(run, tracker, console)
     finally:
         tracker.close()
     return 0
 
 
-def _new_run(raw: DictConfig) -> Run:
-    config = train_config(raw)
+def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
+    def prepared() -> tuple[TrainConfig, Job]:
+        config = train_config(raw)
+        check_shares(config.outer.meta_batch, ranks)
+        if ranks.rank == 0:
+            check_free(Path(config.run_dir))
+        _set_threads(config)
+        return config, build_job(config, warn=warn)
+
+    config, job = first_alone(ranks, prepared)
+    config.run_dir = ranks.texts(config.run_dir)[0]  # the time in the name is that of each process
     folder = Path(config.run_dir)
-    check_free(folder)
-    _set_threads(config)
-    job = build_job(config)
-    return Run(config, job, claim(folder, to_yaml(config)))
+    files = together(ranks, lambda: RunFiles(folder) if ranks.rank else claim(folder, to_yaml(config)))
+    if ranks.rank == 0:
+        write_plan(files, job.plan)
+    return Run(config, job, files)
 
 
-def _resumed_run(raw: DictConfig) -> Run:
+def _resumed_run(raw: DictConfig, ranks: Ranks) -> Run:
+    return first_alone(ranks, lambda: _where_it_stopped(raw, ranks))
+
+
+def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
     others = [word for word in given_overrides() if not word.lstrip("+").startswith("resume=")]
     if others:
         raise ConfigError(
@@ -98,8 +125,11 @@ def _resumed_run(raw: DictConfig) -> Run:
         )
     files = existing_run(Path(str(raw.resume)))
     config = read_config(files.config)
+    check_shares(config.outer.meta_batch, ranks)
     _set_threads(config)
-    job = build_job(config)
+    job = build_job(config, read_plan(files), warn)
+    if ranks.rank == 0 and not files.plan.exists():
+        write_plan(files, job.plan)
     if files.checkpoint.exists():
         content, _ = load_checkpoint(files.checkpoint)
         restore_state(job.state, content, files.checkpoint)
@@ -117,14 +147,15 @@ def _is_complete(run: Run) -> bool:
     return run.files.policy.exists() and run.files.training_figure.exists()  # which is written last
 
 
-def _opening(run: Run) -> str:
+def _opening(run: Run, processes: int) -> str:
     config, job = run.config, run.job
     outer = config.outer
     begun = f", from iteration {job.state.iteration}" if job.state.iteration else ""
+    where = f", in {processes} processes" if processes > 1 else ""
     return (
         f"Meta-training {job.card.policy.name} on {job.card.tasks} with {job.card.model['name']}: "
-        f"{outer.iterations} iterations of {outer.meta_batch} tasks, horizon {config.inner.horizon}{begun}."
-        f"\nRun directory: {run.files.folder}"
+        f"{outer.iterations} iterations of {outer.meta_batch} tasks, horizon {config.inner.horizon}{where}{begun}."
+        f"\n{job.plan.describe()}\nRun directory: {run.files.folder}"
     )
 
 
@@ -134,7 +165,7 @@ def _as_record(config: TrainConfig) -> dict[str, Any]:
     return {str(key): value for key, value in record.items()}
 
 
-def _meta_train(run: Run, tracker: Tracker, console: Console) -> int:
+def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> int:
     """Returns 0 when meta-training is over, else the exit code of the signal that ended it."""
     job, state = run.job, run.job.state
     metrics = MetricsFile(run.files.metrics, state.metrics_bytes)
@@ -155,10 +186,22 @@ def _meta_train(run: Run, tracker: Tracker, console: Console) -> int:
                 progress(record)
                 track(record)
 
-            done = meta_train(job.problem, job.outer, state, job.validation, log, save, stop)
+            done = meta_train(job.problem, job.outer, state, job.validation, log, save, stop, ranks)
     finally:
         metrics.close()
     return 0 if done else stop.exit_code
+
+
+def _meta_train_unseen(run: Run, ranks: Ranks) -> int:
+    """The same in a process that only computes."""
+    job = run.job
+    with stop_on_signals(quiet=True) as stop:
+        done = meta_train(job.problem, job.outer, job.state, job.validation, _ignore, _ignore, stop, ranks)
+    return 0 if done else stop.exit_code
+
+
+def _ignore(_: Record | MetaState) -> None:
+    pass
 
 
 def _tracking(

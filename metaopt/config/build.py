@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 import torch
 
+from metaopt.config.engine import (
+    build_objective,
+    check_engine,
+    check_numbers_of,
+    plan_for,
+    with_plan,
+)
 from metaopt.config.families import ModelConfig, TasksConfig, build_family, build_model
 from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
-from metaopt.errors import ConfigError
-from metaopt.inner.hypergradient import HypergradientMethod
+from metaopt.inner.plan import Plan
 from metaopt.inner.reverse import Reverse
-from metaopt.inner.through_higher import ThroughHigher
-from metaopt.models.model import Model
-from metaopt.models.objective import objective
 from metaopt.outer.loop import Validation, sample
 from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.state import MetaState, new_state
@@ -27,7 +31,6 @@ from metaopt.tracking.guarded import Guarded
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker
 from metaopt.tracking.wandb_tracker import WandbTracker
-from metaopt.types import Kind
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Job:
         state: where it stands, at first before the first iteration.
         validation: the fixed meta-validation tasks.
         card: what the policy file will say of itself.
+        plan: how hypergradients are computed.
     """
 
     problem: InnerProblem
@@ -47,49 +51,61 @@ class Job:
     state: MetaState
     validation: Validation
     card: PolicyCard
+    plan: Plan
 
 
-def build_job(config: TrainConfig) -> Job:
+def build_job(config: TrainConfig, plan: Plan | None = None, warn: Callable[[str], None] = warnings.warn) -> Job:
     """Builds everything and draws the starting point; reads data, but starts no work.
+
+    Args:
+        config: the configuration.
+        plan: of the same run, before it was interrupted; None: what the configuration leaves open is chosen now, which
+            may train on a few tasks to measure.
+        warn: is given a line where compilation fails.
 
     Raises:
         ConfigError, TaskError, DataError: see there.
     """
     settings = config.policy.settings()
     problem = build_problem(config.tasks, config.model, config.inner, settings)
-    family, model = problem.family, problem.model
+    model = problem.model
     # Streams of their own, so that the length of one does not shift another.
     outer = build_outer(config.outer)
     policy = Policy(settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"))
+    policy.to(problem.dtype)
+    check_numbers_of(config.inner, policy)
     validation = Validation(
         *sample(problem, "meta_validation", outer.validation_tasks, generator(config.seed, "meta_validation"))
     )
+    plan = plan or plan_for(config, problem, policy, validation)
+    problem = with_plan(problem, plan, config.inner, warn)
     card = PolicyCard(
         policy=settings,
         horizon=config.inner.horizon,
         model=model.spec,
         parameters={name: tuple(shape) for name, shape in model.shapes.items()},
-        tasks=family.name,
-        split_hash=family.split_hash,
-        config=card_config(config),
+        tasks=problem.family.name,
+        split_hash=problem.family.split_hash,
+        config=card_config(config, plan),
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
-    return Job(problem, outer, state, validation, card)
+    return Job(problem, outer, state, validation, card, plan)
 
 
 def build_problem(tasks: TasksConfig, model: ModelConfig, inner: InnerConfig, settings: PolicySettings) -> InnerProblem:
-    """The inner problem that a policy with these settings is for; see `build_job`."""
+    """The inner problem that a policy with these settings is for, before it is planned; see `build_job`."""
     check_engine(settings, inner)
     family = build_family(tasks)
     network = build_model(model, family.spec)
     return InnerProblem(
         family=family,
         model=network,
-        objective=objective(network, family.spec.kind),
+        objective=build_objective(network, family.spec.kind, inner.dtype),
         horizon=inner.horizon,
         batch_size=inner.batch_size,
-        hypergradient=build_hypergradient(inner, network, family.spec.kind),
-        chunk=inner.task_chunk if settings.optimizer == "metaopt" else 1,
+        hypergradient=Reverse(),
+        chunk=(inner.chunk or TASKS_AT_ONCE) if settings.optimizer == "metaopt" else 1,
+        dtype=torch.float64 if inner.dtype == "float64" else torch.float32,
     )
 
 
@@ -109,38 +125,25 @@ def build_tracker(
     return Guarded(lambda: WandbTracker(run_dir, record, config.mode, config.project, name=run_dir.name), warn)  # type: ignore[arg-type]
 
 
-def card_config(config: TrainConfig) -> dict[str, Any]:
+def card_config(config: TrainConfig, plan: Plan) -> dict[str, Any]:
     """What a policy file keeps of the configuration: enough to set up the same training on other tasks."""
+    chosen = {"hypergradient": plan.hypergradient, "task_chunk": plan.task_chunk, "compile": plan.compile}
     return {
         "tasks": asdict(config.tasks),
         "model": asdict(config.model),
-        "inner": asdict(config.inner),
+        "inner": asdict(config.inner) | chosen,
         "meta_training_inner_steps": 0,  # a run counts them as it spends them
         "seed": config.seed,
     }
-
-
-def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
-    """Raises ConfigError where the policy needs the other engine."""
-    if settings.optimizer != "metaopt" and inner.engine != "higher":
-        raise ConfigError(
-            f"policy.optimizer={settings.optimizer} runs under inner.engine=higher only, but inner.engine is "
-            f"{inner.engine}; add inner.engine=higher"
-        )
-
-
-def build_hypergradient(config: InnerConfig, model: Model, kind: Kind) -> HypergradientMethod:
-    """The way to the hypergradient."""
-    first_order = config.hypergradient == "first_order"
-    if config.engine == "higher":
-        return ThroughHigher(model, kind, first_order)
-    return Reverse(first_order, config.task_chunk)
 
 
 def build_outer(config: OuterConfig) -> OuterSettings:
     """The settings of the outer loop."""
     return OuterSettings(**asdict(config))
 
+
+TASKS_AT_ONCE = 64
+"""Tasks side by side in evaluation, where nothing else is said."""
 
 STREAMS = ("policy", "meta_train", "meta_validation", "meta_test", "search")
 

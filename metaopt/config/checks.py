@@ -26,6 +26,12 @@ def above(field: str, value: float | None, low: float) -> None:
         raise ConfigError(f"{field} is {value}; it must be greater than {low}")
 
 
+def whole_number(field: str, value: object, otherwise: str) -> None:
+    """Raises ConfigError unless `value` is an int; `otherwise` is what else the field may say."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{field} is {value!r}; it must be a whole number or {otherwise}")
+
+
 def one_of(field: str, value: str, choices: Sequence[str]) -> None:
     """Raises ConfigError unless `value` is among `choices`."""
     if value not in choices:

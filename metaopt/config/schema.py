@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from metaopt.config.checks import above, at_least, one_of, within
+from metaopt.config.checks import above, at_least, one_of, whole_number, within
+from metaopt.errors import ConfigError
+from metaopt.inner.plan import METHODS
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
+
+DTYPES = ("float32", "float64", "bfloat16")
 
 # OmegaConf reads these annotations at run time, on Python 3.10 too: hence Optional and List-free builtins.
 
@@ -69,28 +73,57 @@ class PolicyConfig:
 
 @dataclass
 class InnerConfig:
-    """Training on a task.
+    """Training on a task, and differentiating through it.
 
     Attributes:
         horizon: number of inner steps.
         batch_size: support examples in a minibatch; null: all of them.
         engine: `native` trains the tasks side by side; `higher` runs higher's loop, task by task.
-        hypergradient: `reverse` through all steps, or `first_order`.
-        task_chunk: tasks that are trained side by side.
+        hypergradient: `auto`, or one of `reverse`, `mixed`, `checkpointing`, `truncated`, `forward`, `first_order`.
+        second_derivative: how steps that are differentiated one by one get a Hessian-vector product: `reverse` mode
+            over reverse mode, or `forward` mode over reverse mode.
+        stored_steps: of `checkpointing`; null: about the square root of the horizon.
+        window: inner steps that `truncated` differentiates through at a time.
+        task_chunk: tasks that are trained side by side, or `auto`: measured once.
+        compile: `true`, `false`, or `auto`: where the run is long enough to earn the time back.
+        dtype: `float32`, `float64`, or `bfloat16`: the model's forward and backward passes only.
     """
 
     horizon: int = 50
     batch_size: Optional[int] = None  # noqa: UP045
     engine: str = "native"
-    hypergradient: str = "reverse"
-    task_chunk: int = 64
+    hypergradient: str = "auto"
+    second_derivative: str = "reverse"
+    stored_steps: Optional[int] = None  # noqa: UP045
+    window: int = 20
+    task_chunk: Any = "auto"
+    compile: Any = "auto"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         at_least("inner.horizon", self.horizon, 1)
         at_least("inner.batch_size", self.batch_size, 1)
-        at_least("inner.task_chunk", self.task_chunk, 1)
+        at_least("inner.stored_steps", self.stored_steps, 1)
+        at_least("inner.window", self.window, 1)
         one_of("inner.engine", self.engine, ("native", "higher"))
-        one_of("inner.hypergradient", self.hypergradient, ("reverse", "first_order"))
+        one_of("inner.hypergradient", self.hypergradient, ("auto", *METHODS))
+        one_of("inner.second_derivative", self.second_derivative, ("reverse", "forward"))
+        one_of("inner.dtype", self.dtype, DTYPES)
+        if self.task_chunk != "auto":
+            whole_number("inner.task_chunk", self.task_chunk, "auto")
+            at_least("inner.task_chunk", self.task_chunk, 1)
+        if self.compile != "auto" and not isinstance(self.compile, bool):
+            raise ConfigError(f"inner.compile is {self.compile!r}; choose one of auto, true, false")
+
+    @property
+    def chunk(self) -> int | None:
+        """`task_chunk`, or None where it is to be measured."""
+        return None if self.task_chunk == "auto" else int(self.task_chunk)
+
+    @property
+    def compiled(self) -> bool | None:
+        """`compile`, or None where it is to be decided."""
+        return None if self.compile == "auto" else bool(self.compile)
 
 
 @dataclass

@@ -41,7 +41,7 @@ class Hypergradients(NamedTuple):
 def hypergradients_of(grads: Params, loss: Tensor, accuracy: Tensor, support_loss: Tensor) -> Hypergradients:
     """From hypergradients by name, [tasks, *shape]."""
     layout = Layout({name: tensor.shape[1:] for name, tensor in grads.items()})
-    return Hypergradients(torch.func.vmap(layout.pack)(grads), layout, loss, accuracy, support_loss)
+    return Hypergradients(layout.pack(grads, 1), layout, loss, accuracy, support_loss)
 
 
 def joined(parts: Sequence[Hypergradients]) -> Hypergradients:

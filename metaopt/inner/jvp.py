@@ -14,7 +14,8 @@ from torch import Tensor
 def jvp(function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Any, Any]:
     """`torch.func.jvp`: the function's value, and its derivative along the tangents."""
     _load_rules()
-    return torch.func.jvp(function, primals, tangents)
+    value, derivative = torch.func.jvp(function, primals, tangents)  # type: ignore[misc]
+    return value, derivative
 
 
 @cache

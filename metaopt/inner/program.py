@@ -54,6 +54,7 @@ class Program:
 
     def __init__(self, policy: Policy, objective: Objective) -> None:
         self.policy = policy
+        self._parameters = list(policy.parameters())
         self.objective = objective
         self._gradients = {False: exact_gradient(objective.loss), True: constant_gradient(objective.loss)}
         own = {name: p.detach() for name, p in policy.named_parameters()}
@@ -69,7 +70,7 @@ class Program:
 
     def hyper_vector(self) -> Tensor:
         """The policy's present parameters, flat and cut from the graph, [numbers]."""
-        return self.hyper.pack({name: p.detach() for name, p in self.policy.named_parameters()})
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters])
 
     # One task --------------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Truncated:
         values, carry = pieces.enter(group.hyper, group.data.noise)
         collected = values.new_zeros(len(carry), len(values))
         by_start = torch.zeros_like(carry)
+        loss = accuracy = support_loss = carry.new_zeros(len(carry))
         for i, steps in enumerate(windows):
             stored, carry, support_loss = forth(pieces, values, carry, group, steps, every=1)
             cotangent, loss, accuracy = pieces.finish(carry, *group.query)

@@ -49,6 +49,24 @@ class Model:
         return torch.func.functional_call(self.module, params, (x,))
 
 
+def count_activations(model: Model, x: Tensor) -> int:
+    """Numbers that the model's layers put out for a batch of inputs, [examples, *input]."""
+    counts: list[int] = []
+
+    def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        counts.append(output.numel())
+
+    layers = [layer for layer in model.module.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        with torch.no_grad():
+            model.module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
+
+
 def model_from(module: nn.Module, spec: dict[str, Any], transductive: bool = False) -> Model:
     """Wraps a module made of linear, convolution and normalisation layers."""
     init: dict[str, Moments] = {}

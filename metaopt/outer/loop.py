@@ -11,16 +11,20 @@ from torch import Tensor
 
 from metaopt.errors import MetaTrainingError
 from metaopt.inner.adapt import adapt
-from metaopt.inner.draws import Draws, draw
+from metaopt.inner.draws import Draws, cast_draws, draw, take_draws
 from metaopt.inner.hypergradient import Hypergradients
+from metaopt.outer.means import finite_means
 from metaopt.outer.metrics import Record
 from metaopt.outer.problem import InnerProblem, OuterSettings
+from metaopt.outer.ranks import Alone, Ranks
 from metaopt.outer.state import MetaState
-from metaopt.trees import cloned
+from metaopt.trees import cast_tasks, cloned, count_tasks, take_tasks
 from metaopt.types import Split, TaskBatch
 
 HOPELESS = 20
 """Iterations in a row without any finite hypergradient after which meta-training gives up."""
+
+ALONE = Alone()
 
 
 class Validation(NamedTuple):
@@ -38,8 +42,12 @@ def meta_train(
     log: Callable[[Record], None],
     save: Callable[[MetaState], None],
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> bool:
     """Meta-trains from where `state` stands, and leaves `state` where it ends; `state.best` is the result.
+
+    In several processes each samples the whole meta-batch, so that all generators stay equal, and trains on its share.
+    All take the same steps: records and checkpoints are the same in each, and only one of them needs to keep any.
 
     Args:
         problem: what is trained.
@@ -48,25 +56,27 @@ def meta_train(
         validation: what decides which policy is best.
         log: gets a record after each iteration (kind `meta_train`) and each meta-validation (`meta_validation`).
         save: called when a checkpoint is due, and at the end.
-        stop: asked after each iteration; true ends the loop early, after a checkpoint.
+        stop: asked after each iteration; true, in any process, ends the loop early in all of them, after a checkpoint.
+        ranks: the processes, all of which must call this with the same arguments; no more than tasks in a meta-batch.
 
     Returns:
         Whether meta-training is finished; false when `stop` ended it.
 
     Raises:
-        MetaTrainingError: no task had a finite hypergradient in 20 iterations on end.
+        MetaTrainingError: no task had a finite hypergradient in 20 iterations on end, or another process is gone.
     """
     if state.iteration == 0:
-        log(validate(problem, state, validation))
+        log(validate(problem, state, validation, ranks))
     while state.iteration < settings.iterations and not state.finished:
         tasks, draws = sample(problem, "meta_train", settings.meta_batch, state.generator)
-        found = problem.hypergradient(state.policy, problem.objective, tasks, draws, problem.horizon)
-        log(outer_step(state, settings, found))
+        own = own_share(ranks, tasks, draws)
+        found = problem.hypergradient(state.policy, problem.objective, *own, problem.horizon)
+        log(outer_step(state, settings, found, ranks))
         state.iteration += 1
         if state.iteration % settings.validate_every == 0 or state.iteration == settings.iterations:
-            log(validate(problem, state, validation))
+            log(validate(problem, state, validation, ranks))
             state.finished = settings.patience is not None and state.stale >= settings.patience
-        if stop():
+        if ranks.any(stop()):
             save(state)
             return False
         if state.iteration % settings.checkpoint_every == 0:
@@ -80,21 +90,28 @@ def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generat
     """Tasks of a split and the randomness of training on them, both from `generator`."""
     tasks = problem.family.sample(split, n, generator)
     n_support = tasks.support.x.shape[1]
-    return tasks, draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+    draws = draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+    return cast_tasks(tasks, problem.dtype), cast_draws(draws, problem.dtype)
 
 
-def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients) -> Record:
-    """Moves the policy along the mean hypergradient of the tasks for which all is finite.
+def own_share(ranks: Ranks, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:
+    """Those tasks that are this process's, with their randomness."""
+    if ranks.count == 1:
+        return tasks, draws
+    share = ranks.share(count_tasks(tasks))
+    return take_tasks(tasks, share), take_draws(draws, share)
+
+
+def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients, ranks: Ranks = ALONE) -> Record:
+    """Moves the policy along the mean hypergradient of the tasks, in all processes, for which all is finite.
 
     A meta-batch of which nothing is left, or of which the mean overflows, moves nothing.
     """
-    kept = torch.isfinite(found.flat).all(1) & torch.isfinite(found.loss)
-    mean = found.flat[kept].mean(0)
-    norm = torch.linalg.vector_norm(mean)
-    dropped = int((~kept).sum())
-    state.dropped += dropped
-    record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": dropped}
-    if not torch.isfinite(norm):
+    mean = finite_means(found, ranks)
+    norm = torch.linalg.vector_norm(mean.flat)
+    state.dropped += mean.dropped
+    record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": mean.dropped}
+    if not math.isfinite(norm):
         state.dropped_in_a_row += 1
         if state.dropped_in_a_row >= HOPELESS:
             raise MetaTrainingError(
@@ -106,12 +123,12 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients)
     rate = rate_factor(settings, state.iteration)
     for group in state.optimizer.param_groups:
         group["lr"] = group["full_lr"] * rate
-    apply_gradient(state, mean * clip_factor(norm, settings.clip))
+    apply_gradient(state, mean.flat * clip_factor(norm, settings.clip))
     return {
         **record,
-        "loss": _mean(found.loss[kept]),
-        "accuracy": _mean(found.accuracy[kept]),
-        "support_loss": _mean(found.support_loss[kept]),
+        "loss": mean.loss,
+        "accuracy": mean.accuracy,
+        "support_loss": mean.support_loss,
         "hypergradient_norm": float(norm),
         "lr_factor": rate,
     }
@@ -123,7 +140,6 @@ def apply_gradient(state: MetaState, gradient: Tensor) -> None:
         (vector,) = group["params"]
         vector.grad = gradient[slice(*group["part"])]
     state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
 
 
 def rate_factor(settings: OuterSettings, iteration: int) -> float:
@@ -140,17 +156,16 @@ def clip_factor(norm: Tensor, limit: float | None) -> float:
     return float(limit / norm)
 
 
-def validate(problem: InnerProblem, state: MetaState, validation: Validation) -> Record:
+def validate(problem: InnerProblem, state: MetaState, validation: Validation, ranks: Ranks = ALONE) -> Record:
     """Trains on the fixed meta-validation tasks and remembers the policy if it is the best so far.
 
     A task on which training diverges counts as its untrained network.
     """
-    horizon = problem.horizon
-    tasks, draws = validation
-    scores = adapt(state.policy, problem.objective, tasks, draws, horizon, on="query", chunk=problem.chunk)
-    diverged = ~torch.isfinite(scores.loss[:, -1])
-    loss = _mean(torch.where(diverged, scores.loss[:, 0], scores.loss[:, -1]))
-    accuracy = _mean(torch.where(diverged, scores.accuracy[:, 0], scores.accuracy[:, -1]))
+    own = before_and_after(problem, state, *own_share(ranks, *validation))
+    scores = ranks.gather(own, count_tasks(validation.tasks))
+    diverged = ~torch.isfinite(scores[:, 2])
+    loss, accuracy = torch.where(diverged, scores[:, :2].T, scores[:, 2:].T)
+    loss, accuracy = _mean(loss), _mean(accuracy)
     state.stale += 1
     if loss < state.best_loss:
         state.best = cloned(dict(state.policy.named_parameters()))
@@ -163,6 +178,15 @@ def validate(problem: InnerProblem, state: MetaState, validation: Validation) ->
         "diverged": int(diverged.sum()),
         "best_iteration": state.best_iteration,
     }
+
+
+def before_and_after(problem: InnerProblem, state: MetaState, tasks: TaskBatch, draws: Draws) -> Tensor:
+    """Query loss and accuracy before training and after it, [tasks, 4], float64; there may be no tasks."""
+    if not count_tasks(tasks):
+        return torch.zeros(0, 4, dtype=torch.float64)
+    scores = adapt(state.policy, problem.objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
+    ends = [(scores.loss[:, point], scores.accuracy[:, point]) for point in (0, -1)]
+    return torch.stack([*ends[0], *ends[1]], 1).double()
 
 
 def _mean(values: Tensor) -> float:

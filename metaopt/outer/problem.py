@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from metaopt.inner.hypergradient import HypergradientMethod
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective
@@ -23,6 +25,7 @@ class InnerProblem:
         batch_size: examples in a minibatch; None: the whole support set.
         hypergradient: the way to the hypergradient.
         chunk: tasks that are trained side by side.
+        dtype: of parameters, tasks and draws.
     """
 
     family: TaskFamily
@@ -32,6 +35,7 @@ class InnerProblem:
     batch_size: int | None
     hypergradient: HypergradientMethod
     chunk: int = 64
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,134 @@
+"""From the settings of the inner loop to the way that hypergradients are computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from metaopt.config.schema import InnerConfig, TrainConfig
+from metaopt.errors import ConfigError
+from metaopt.inner.checkpointing import Checkpointing
+from metaopt.inner.compile import Compiler, Eager, Inductor
+from metaopt.inner.draws import take_draws
+from metaopt.inner.forward import Forward, check_numbers
+from metaopt.inner.hypergradient import HypergradientMethod
+from metaopt.inner.mixed import Mixed
+from metaopt.inner.plan import LONGEST_COMPILED_REVERSE, Plan, Workload, make_plan, quickest
+from metaopt.inner.program import Program
+from metaopt.inner.reverse import Reverse
+from metaopt.inner.through_higher import ThroughHigher
+from metaopt.inner.truncated import Truncated
+from metaopt.models.model import Model, count_activations
+from metaopt.models.objective import Objective, objective, objective_of
+from metaopt.outer.problem import InnerProblem
+from metaopt.policies.policy import Policy
+from metaopt.policies.settings import PolicySettings
+from metaopt.trees import count_tasks, take_tasks
+from metaopt.types import Kind, Params
+
+if TYPE_CHECKING:
+    from metaopt.outer.loop import Validation
+
+MEASURED_TASKS = 16
+"""Tasks on which chunks are measured, at most."""
+
+
+def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
+    """Raises ConfigError where the parts of the inner loop do not go together."""
+    if settings.optimizer != "metaopt" and inner.engine != "higher":
+        raise ConfigError(
+            f"policy.optimizer={settings.optimizer} runs under inner.engine=higher only, but inner.engine is "
+            f"{inner.engine}; add inner.engine=higher"
+        )
+    if inner.engine == "higher" and inner.hypergradient not in ("auto", "reverse", "first_order"):
+        raise ConfigError(
+            f"inner.hypergradient={inner.hypergradient} is not for inner.engine=higher, which has reverse and "
+            "first_order; leave inner.engine=native"
+        )
+    if inner.engine == "higher" and inner.compile is True:
+        raise ConfigError("inner.compile=true is not for inner.engine=higher; leave out one of them")
+    if inner.hypergradient == "reverse" and inner.compile is True and inner.horizon > LONGEST_COMPILED_REVERSE:
+        raise ConfigError(
+            f"inner.hypergradient=reverse compiles the whole unroll, for a horizon of at most "
+            f"{LONGEST_COMPILED_REVERSE}, but inner.horizon is {inner.horizon}; choose inner.hypergradient=mixed"
+        )
+    if inner.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ConfigError("inner.dtype is bfloat16, which this processor does not have; use float32")
+
+
+def check_numbers_of(inner: InnerConfig, policy: Policy) -> None:
+    """Raises ConfigError where forward mode would have too many tangents to carry."""
+    if inner.hypergradient == "forward":
+        check_numbers(sum(p.numel() for p in policy.parameters()))
+
+
+def build_objective(model: Model, kind: Kind, dtype: str) -> Objective:
+    """Loss and scores, with the model's own computations in bfloat16 if asked for."""
+    if dtype != "bfloat16":
+        return objective(model, kind)
+
+    def apply(params: Params, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            return model.apply(params, x).float()
+
+    return objective_of(apply, kind)
+
+
+def with_plan(problem: InnerProblem, plan: Plan, inner: InnerConfig, warn: Callable[[str], None]) -> InnerProblem:
+    """The problem with the plan's way to the hypergradient."""
+    method = build_hypergradient(plan, inner, problem.model, problem.family.spec.kind, warn)
+    # Torch's own optimizers cannot go through vmap.
+    return replace(problem, hypergradient=method, chunk=1 if inner.engine == "higher" else plan.task_chunk)
+
+
+def build_hypergradient(
+    plan: Plan, inner: InnerConfig, model: Model, kind: Kind, warn: Callable[[str], None]
+) -> HypergradientMethod:
+    """The way to the hypergradient."""
+    if inner.engine == "higher":
+        return ThroughHigher(model, kind, plan.hypergradient == "first_order")
+    compiler: Compiler = Inductor(warn) if plan.compile else Eager()
+    chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
+    ways: dict[str, Callable[[], HypergradientMethod]] = {
+        "reverse": lambda: Reverse(False, chunk, compiler),
+        "mixed": lambda: Mixed(1, second, chunk, compiler),
+        "checkpointing": lambda: Checkpointing(inner.stored_steps, second, chunk, compiler),
+        "truncated": lambda: Truncated(inner.window, second, chunk, compiler),
+        "forward": lambda: Forward(chunk, compiler),
+        "first_order": lambda: Mixed(1, "none", chunk, compiler),
+    }
+    return ways[plan.hypergradient]()
+
+
+def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validation: Validation) -> Plan:
+    """Chooses what the configuration leaves open; meta-validation tasks serve to measure."""
+    inner, outer = config.inner, config.outer
+    if inner.engine == "higher":
+        first_order = inner.hypergradient == "first_order"
+        return Plan("first_order" if first_order else "reverse", 1, False, "as higher does it")
+    support = validation.tasks.support.x[0]
+    batch = support.shape[0] if inner.batch_size is None else min(inner.batch_size, support.shape[0])
+    workload = Workload(
+        horizon=inner.horizon,
+        iterations=outer.iterations,
+        meta_batch=outer.meta_batch,
+        tensors=len(problem.model.shapes),
+        carry=Program(policy, problem.objective).carry.size,
+        activations=count_activations(problem.model, support[:batch].to(torch.float32)),
+        itemsize=problem.dtype.itemsize,
+    )
+    measured = min(outer.meta_batch, count_tasks(validation.tasks), MEASURED_TASKS)
+    tasks = take_tasks(validation.tasks, slice(0, measured))
+    draws = take_draws(validation.draws, slice(0, measured))
+
+    def seconds_at(chunk: int) -> float:
+        method = Reverse(chunk=chunk)
+        one_step = quickest(lambda: method(policy, problem.objective, tasks, draws, 1))
+        return one_step * math.ceil(outer.meta_batch / measured)
+
+    return make_plan(workload, inner.hypergradient, inner.chunk, inner.compiled, seconds_at)

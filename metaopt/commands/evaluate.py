@@ -20,7 +20,6 @@ from metaopt.config.load import checkpoint_path, evaluate_config, model_config, 
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem
-from metaopt.outer.ranks import place
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy
 from metaopt.policies.reading import read_policy
@@ -42,8 +41,6 @@ def evaluate(raw: DictConfig) -> int:
     Returns:
         Exit code 0.
     """
-    if place()[1] > 1:
-        raise ConfigError("evaluation runs in one process; start evaluate.py without torchrun")
     console = make_console()
     source = load_source(checkpoint_path(raw))
     config = evaluate_config(_completed(raw, source))

@@ -59,7 +59,7 @@ def launch(
             raise _Stopped
 
     try:
-        refuse_sweep_in_processes(overrides)
+        check_processes(config_name, overrides)
         overrides = prepare(list(overrides))
         check_overrides(config_name, overrides)
     except MetaoptError as error:
@@ -136,12 +136,15 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
             raise ConfigError(_explain(error, compose(config_name))) from error
 
 
-def refuse_sweep_in_processes(overrides: Sequence[str]) -> None:
-    """Raises ConfigError for a `--multirun` under torchrun, which would start every job in the same processes."""
-    _, count = place()
-    flags = [word for word in overrides if word in MULTIRUN_FLAGS]
-    if flags and count > 1:
-        raise ConfigError(f"{flags[0]} does not go with torchrun; start each run with a torchrun of its own")
+def check_processes(config_name: str, overrides: Sequence[str]) -> None:
+    """Raises ConfigError where all of torchrun's processes would do the same; only a meta-training divides its work."""
+    if place()[1] == 1:
+        return
+    if config_name != "train":
+        raise ConfigError("only meta-training runs in several processes; start this one without torchrun")
+    for word in overrides:
+        if word in MULTIRUN_FLAGS:
+            raise ConfigError(f"{word} does not go with torchrun; start each run with a torchrun of its own")
 
 
 def _jobs(words: list[str]) -> list[list[str]]:

@@ -19,7 +19,7 @@ from metaopt.config.engine import (
 )
 from metaopt.config.families import ModelConfig, TasksConfig, build_family, build_model
 from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
-from metaopt.inner.plan import Plan
+from metaopt.inner.plan import MANY_TASKS, Plan
 from metaopt.inner.reverse import Reverse
 from metaopt.outer.loop import Validation, sample
 from metaopt.outer.problem import InnerProblem, OuterSettings
@@ -104,7 +104,7 @@ def build_problem(tasks: TasksConfig, model: ModelConfig, inner: InnerConfig, se
         horizon=inner.horizon,
         batch_size=inner.batch_size,
         hypergradient=Reverse(),
-        chunk=(inner.chunk or TASKS_AT_ONCE) if settings.optimizer == "metaopt" else 1,
+        chunk=(inner.chunk or MANY_TASKS) if settings.optimizer == "metaopt" else 1,
         dtype=torch.float64 if inner.dtype == "float64" else torch.float32,
     )
 
@@ -127,7 +127,7 @@ def build_tracker(
 
 def card_config(config: TrainConfig, plan: Plan) -> dict[str, Any]:
     """What a policy file keeps of the configuration: enough to set up the same training on other tasks."""
-    chosen = {"hypergradient": plan.hypergradient, "task_chunk": plan.task_chunk, "compile": plan.compile}
+    chosen = {"hypergradient": plan.hypergradient, "task_chunk": plan.adapt_chunk, "compile": plan.compile}
     return {
         "tasks": asdict(config.tasks),
         "model": asdict(config.model),
@@ -141,9 +141,6 @@ def build_outer(config: OuterConfig) -> OuterSettings:
     """The settings of the outer loop."""
     return OuterSettings(**asdict(config))
 
-
-TASKS_AT_ONCE = 64
-"""Tasks side by side in evaluation, where nothing else is said."""
 
 STREAMS = ("policy", "meta_train", "meta_validation", "meta_test", "search")
 

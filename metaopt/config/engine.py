@@ -18,7 +18,7 @@ from metaopt.inner.draws import take_draws
 from metaopt.inner.forward import Forward, check_numbers
 from metaopt.inner.hypergradient import HypergradientMethod
 from metaopt.inner.mixed import Mixed
-from metaopt.inner.plan import LONGEST_COMPILED_REVERSE, Plan, Workload, make_plan, quickest
+from metaopt.inner.plan import LONGEST_COMPILED_REVERSE, MANY_TASKS, Plan, Workload, make_plan, quickest
 from metaopt.inner.program import Program
 from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
@@ -82,8 +82,7 @@ def build_objective(model: Model, kind: Kind, dtype: str) -> Objective:
 def with_plan(problem: InnerProblem, plan: Plan, inner: InnerConfig, warn: Callable[[str], None]) -> InnerProblem:
     """The problem with the plan's way to the hypergradient."""
     method = build_hypergradient(plan, inner, problem.model, problem.family.spec.kind, warn)
-    # Torch's own optimizers cannot go through vmap.
-    return replace(problem, hypergradient=method, chunk=1 if inner.engine == "higher" else plan.task_chunk)
+    return replace(problem, hypergradient=method, chunk=plan.adapt_chunk)
 
 
 def build_hypergradient(
@@ -109,8 +108,10 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
     """Chooses what the configuration leaves open; meta-validation tasks serve to measure."""
     inner, outer = config.inner, config.outer
     if inner.engine == "higher":
-        first_order = inner.hypergradient == "first_order"
-        return Plan("first_order" if first_order else "reverse", 1, False, "as higher does it")
+        way = "first_order" if inner.hypergradient == "first_order" else "reverse"
+        # Torch's own optimizers cannot go through vmap.
+        at_once = (inner.chunk or MANY_TASKS) if policy.settings.optimizer == "metaopt" else 1
+        return Plan(way, 1, at_once, False, "as higher does it")
     support = validation.tasks.support.x[0]
     batch = support.shape[0] if inner.batch_size is None else min(inner.batch_size, support.shape[0])
     workload = Workload(

@@ -16,6 +16,8 @@ LONGEST_COMPILED_REVERSE = 8
 COMPILE_SECONDS = 120
 """Estimated time of a run without compilation from which on compiling pays for itself."""
 SHARE_OF_MEMORY = 0.25
+MANY_TASKS = 64
+"""Side by side where nothing is differentiated and many tasks are as quick as few."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,15 @@ class Plan:
 
     Attributes:
         hypergradient: one of `METHODS`.
-        task_chunk: tasks side by side.
+        task_chunk: tasks side by side in meta-training.
+        adapt_chunk: tasks side by side where nothing is differentiated.
         compile: whether functions are compiled.
         why: the reasons, in words.
     """
 
     hypergradient: str
     task_chunk: int
+    adapt_chunk: int
     compile: bool
     why: str
 
@@ -47,11 +51,12 @@ class Plan:
         Raises:
             TypeError, KeyError, ValueError: it is none.
         """
-        plan = Plan(data["hypergradient"], data["task_chunk"], data["compile"], data["why"])
-        for name, kind in (("hypergradient", str), ("task_chunk", int), ("compile", bool), ("why", str)):
-            if type(getattr(plan, name)) is not kind:
-                raise TypeError(f"{name} is {getattr(plan, name)!r}")
-        if plan.hypergradient not in METHODS or plan.task_chunk < 1:
+        kinds = {"hypergradient": str, "task_chunk": int, "adapt_chunk": int, "compile": bool, "why": str}
+        for name, kind in kinds.items():
+            if type(data[name]) is not kind:
+                raise TypeError(f"{name} is {data[name]!r}")
+        plan = Plan(**{name: data[name] for name in kinds})
+        if plan.hypergradient not in METHODS or min(plan.task_chunk, plan.adapt_chunk) < 1:
             raise ValueError(f"it says {plan.hypergradient!r} with task_chunk {plan.task_chunk}")
         return plan
 
@@ -100,8 +105,10 @@ def make_plan(
     reasons: list[str] = []
     if task_chunk is None:
         task_chunk, reason = fastest_chunk(workload.meta_batch, seconds_at)
+        adapt_chunk = task_chunk if task_chunk < workload.meta_batch else max(task_chunk, MANY_TASKS)
         reasons.append(reason)
-    task_chunk = min(task_chunk, workload.meta_batch)
+    else:
+        adapt_chunk = task_chunk
     compiled = compile_
     if compiled is None:
         compiled, reason = earns_compilation(workload, hypergradient, task_chunk)
@@ -110,7 +117,7 @@ def make_plan(
         budget = int(SHARE_OF_MEMORY * (machine_memory() if memory is None else memory))
         hypergradient, reason = choose_method(workload, task_chunk, compiled, budget)
         reasons.insert(0, reason)
-    return Plan(hypergradient, task_chunk, compiled, "; ".join(reasons) or "as configured")
+    return Plan(hypergradient, task_chunk, adapt_chunk, compiled, "; ".join(reasons) or "as configured")
 
 
 def choose_method(workload: Workload, chunk: int, compiled: bool, budget: int) -> tuple[str, str]:

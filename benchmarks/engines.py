@@ -1,71 +1,193 @@
-"""Time of one hypergradient: metaopt's own engine against higher's loop, interleaved in one run.
+"""Time and memory of one meta-iteration, sampling not counted: metaopt, higher, JAX, TorchOpt and Betty in one run.
 
-    python benchmarks/engines.py [--repeats 5] [--threads 1]
+    python benchmarks/engines.py [--workloads sinusoid mlp50 …] [--candidates ours higher …] [--repeats 15]
 
-Prints medians and their ratio for each workload; sampling is not counted. Ratios within one run are what to compare,
-since machines are shared and differ.
+Each candidate has a process of its own, kept to the workload's cores. First all must compute the same hypergradient:
+in float64 to 1e-6; the float32 of the timings is reported beside it (a ReLU or a maximum that falls on the other side
+shows there). Then they take turns, so that what else the machine does falls on all alike. `ours:METHOD` is one way of
+metaopt's. Ratios within one run are what to compare. Peers: pip install -e '.[bench]'
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from statistics import median
+from typing import Any
 
-import torch
-from hydra import compose, initialize_config_dir
+from candidates import CANDIDATES, available, entry
+from children import Child, ChildError, disagreement
+from machine import machine
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from workloads import WORKLOADS, workload
 
-from metaopt.commands.launch import VERSION_BASE, config_folder
-from metaopt.config.build import Job, build_job
-from metaopt.config.load import train_config
-from metaopt.outer.loop import sample
+from metaopt.files import write_text
 
-WORKLOADS = {
-    "digits, MLP, 50 steps": ["tasks=digits"],
-    "digits, conv4, 5 steps": ["model=conv4", "inner.horizon=5", "inner.task_chunk=2", "outer.meta_batch=4"],
-    "sinusoid, 1 step": ["experiment=sinusoid_5shot"],
-}
+TOLERANCE = 1e-6
+"""Largest relative difference of hypergradients in float64."""
+WARM_UP = 2
+LEAST_TURN = 0.05
+"""Seconds that a turn should last: shorter meta-iterations are repeated within it."""
+Result = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workloads", nargs="+", default=["sinusoid", "mlp50", "mlp400", "conv4"], metavar="KEY")
+    parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), metavar="NAME")
+    parser.add_argument("--repeats", type=int, default=15, help="rounds in which each candidate has a turn")
+    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/engines.json"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    table = Table("Workload", "native, s", "higher, s", "higher / native", title="one hypergradient of a meta-batch")
-    for name, overrides in WORKLOADS.items():
-        native, through_higher = measure(name, overrides, arguments.repeats)
-        table.add_row(name, f"{native:.4f}", f"{through_higher:.4f}", f"{through_higher / native:.1f}")
-    Console().print(table)
+    check(parser, arguments.workloads, arguments.candidates)
+    console = Console(width=None if Console().is_terminal else 120)
+    record: Result = {"kind": "engines", "format": 1, "machine": machine(), "workloads": {}}
+    warn_if_busy(console, record["machine"]["load"], record["machine"]["cores"])
+    with progress_bar(console, len(arguments.workloads), arguments.candidates, arguments.repeats) as (
+        describe,
+        advance,
+    ):
+        for key in arguments.workloads:
+            describe(key)
+            record["workloads"][key] = measure(key, arguments.candidates, arguments.repeats, advance)
+            write_text(arguments.json, json.dumps(record, indent=1) + "\n")
+            console.print(table(record["workloads"][key]))
+            for one in record["workloads"][key]["results"].values():
+                if "left_out" in one:
+                    console.print(f"{one['label']}: left out, {one['left_out']}")
+    console.print(f"saved {arguments.json}")
 
 
-def measure(name: str, overrides: list[str], repeats: int) -> tuple[float, float]:
-    """Median seconds of both engines, in turn, after a warm-up of each."""
-    jobs = [job([*overrides, f"inner.engine={engine}"]) for engine in ("native", "higher")]
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for repeat in track(range(repeats + 1), name, transient=True):
-        for one, kept in zip(jobs, seconds, strict=True):
-            spent = hypergradient_seconds(one)
-            if repeat:
-                kept.append(spent)
-    return median(seconds[0]), median(seconds[1])
+def warn_if_busy(console: Console, load: float, cores: int) -> None:
+    """Says so where others use the machine: threads of torch that wait for a core slow it down many times over."""
+    if load > 0.5 * cores:
+        console.print(f"the machine is busy (load {load:.1f} on {cores} cores): these timings will not be worth much")
 
 
-def job(overrides: list[str]) -> Job:
-    with initialize_config_dir(str(config_folder()), version_base=VERSION_BASE):
-        return build_job(train_config(compose("train", overrides=overrides)))
+def check(parser: argparse.ArgumentParser, keys: list[str], names: list[str]) -> None:
+    """Ends the program on an unknown workload or candidate."""
+    for key in keys:
+        if key.partition("@")[0] not in WORKLOADS:
+            parser.error(f"unknown workload '{key}'; choose from {', '.join(WORKLOADS)}")
+    for name in names:
+        if name.partition(":")[0] not in CANDIDATES:
+            parser.error(f"unknown candidate '{name}'; choose from {', '.join(CANDIDATES)}")
 
 
-def hypergradient_seconds(one: Job) -> float:
-    problem = one.problem
-    tasks, draws = sample(problem, "meta_train", one.outer.meta_batch, one.state.generator)
-    began = time.perf_counter()
-    problem.hypergradient(one.state.policy, problem.objective, tasks, draws, problem.horizon)
-    return time.perf_counter() - began
+def measure(key: str, names: list[str], repeats: int, advance: Callable[[], None] = lambda: None) -> Result:
+    """All candidates on one workload; the first that runs, `ours` by default, is what others are compared with."""
+    results: dict[str, Result] = {}
+    load = workload(key)
+    with ExitStack() as stack:
+        children: dict[str, Child] = {}
+        for name in names:
+            results[name] = {"label": label(name), "version": available(name)}
+            if results[name]["version"] is None:
+                results[name]["left_out"] = "not installed; pip install -e '.[bench]'"
+                continue
+            try:
+                children[name] = stack.enter_context(Child(name, key))
+            except ChildError as error:
+                results[name]["left_out"] = str(error)
+        _compare(key, children, results, advance)
+        seconds = _take_turns(children, results, repeats, advance)
+        for name, child in children.items():
+            advance()
+            if "left_out" in results[name]:
+                continue
+            try:
+                results[name] |= child.memory()
+            except ChildError as error:
+                results[name]["left_out"] = str(error)
+    timed = [name for name in names if seconds.get(name) and "left_out" not in results[name]]
+    for name in timed:
+        results[name] |= {"seconds": seconds[name], "median": median(seconds[name])}
+        results[name]["ratio"] = results[name]["median"] / results[timed[0]]["median"]
+    return {"title": load.title, "threads": load.threads, "reference": timed[0] if timed else None, "results": results}
+
+
+def _compare(key: str, children: dict[str, Child], results: dict[str, Result], advance: Callable[[], None]) -> None:
+    """Hypergradients against the first candidate's, in float32 and float64; who differs is left out of the timing."""
+    reference: dict[str, Any] = {}
+    for name, child in children.items():
+        advance()
+        try:
+            with Child(name, key, "float64") as exact:
+                found = {"error32": child.hypergradients(), "error64": exact.hypergradients()}
+        except ChildError as error:
+            results[name]["left_out"] = str(error)
+            continue
+        reference = reference or found
+        for precision, grads in found.items():
+            results[name][precision], worst = disagreement(grads, reference[precision])
+        if not results[name]["error64"] < TOLERANCE:
+            results[name]["left_out"] = f"another hypergradient: {worst} differs by {results[name]['error64']:.1e}"
+
+
+def _take_turns(
+    children: dict[str, Child], results: dict[str, Result], repeats: int, advance: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Seconds of each candidate in each round, after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in children}
+    iterations = dict.fromkeys(children, 1)
+    for turn in range(WARM_UP + repeats):
+        for name, child in children.items():
+            advance()
+            if "left_out" in results[name]:
+                continue
+            try:
+                spent = child.seconds(iterations[name])
+            except ChildError as error:
+                results[name]["left_out"] = str(error)
+                continue
+            if turn < WARM_UP:
+                iterations[name] = max(1, math.ceil(LEAST_TURN / spent))
+            else:
+                seconds[name].append(spent)
+    return seconds
+
+
+def label(candidate: str) -> str:
+    found, variant = entry(candidate)
+    return f"{found.label} ({variant})" if variant else found.label
+
+
+def table(result: Result) -> Table:
+    """A row for each candidate that ran."""
+    threads = result["threads"]
+    caption = f"{threads} thread{'s' if threads > 1 else ''}; memory: added by the meta-iteration, and peak"
+    rows = Table("", "version", title=result["title"], caption=caption, title_justify="left")
+    for heading in ("median, ms", "× reference", "added, MiB", "peak, MiB", "error, f32", "f64"):
+        rows.add_column(heading, justify="right")
+    for name, one in result["results"].items():
+        if "left_out" in one:
+            continue
+        reference = name == result["reference"]
+        errors = ("", "") if reference else (f"{one['error32']:.0e}", f"{one['error64']:.0e}")
+        memory = (f"{one[key]:.0f}" for key in ("added_mib", "peak_mib"))
+        median_ms, ratio = f"{1e3 * one['median']:.4g}", f"{one['ratio']:.2f}"
+        rows.add_row(one["label"], one["version"], median_ms, ratio, *memory, *errors)
+    return rows
+
+
+@contextmanager
+def progress_bar(
+    console: Console, workloads: int, candidates: list[str], repeats: int
+) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar over all turns of all candidates.
+
+    Yields:
+        A function that describes what runs, and one that advances the bar by a turn.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("", total=workloads * len(candidates) * (WARM_UP + repeats + 2))
+        yield lambda text: progress.update(bar, description=text), lambda: progress.advance(bar)
 
 
 if __name__ == "__main__":

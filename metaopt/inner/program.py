@@ -56,6 +56,7 @@ class Program:
         self.policy = policy
         self._parameters = list(policy.parameters())
         self.objective = objective
+        self._zeros = torch.zeros(0)
         self._gradients = {False: exact_gradient(objective.loss), True: constant_gradient(objective.loss)}
         own = {name: p.detach() for name, p in policy.named_parameters()}
         self.hyper = Layout.of(own)
@@ -67,6 +68,16 @@ class Program:
             start = policy.start(noise, values)
             self.values = Layout.of(values)
             self.carry = Layout.of({"params": start, "state": policy.rule(noise, values).init(start)})
+
+    def noise_vectors(self, noise: Params) -> Tensor:
+        """Draws [tasks, *shape] by name as [tasks, parameters]; zeros where the policy learns where training starts."""
+        if self.policy.settings.init.mode != "learned":
+            return self.params.pack(noise, 1)
+        n_tasks = len(next(iter(noise.values())))
+        if len(self._zeros) < n_tasks:
+            example = next(iter(noise.values()))
+            self._zeros = example.new_zeros(n_tasks, self.params.size)
+        return self._zeros[:n_tasks]
 
     def hyper_vector(self) -> Tensor:
         """The policy's present parameters, flat and cut from the graph, [numbers]."""

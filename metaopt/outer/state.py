@@ -71,8 +71,8 @@ _NUMBERS: dict[str, type] = {
 
 def new_state(policy: Policy, settings: OuterSettings, generator: torch.Generator) -> MetaState:
     """The state before the first iteration. The policy's parameters become views of what the optimizer moves."""
-    rest, start = flatten(policy, lambda name: name.startswith("init."))
     init_lr = settings.lr if settings.init_lr is None else settings.init_lr
+    rest, start = flatten(policy, lambda name: name.startswith("init.") and init_lr != settings.lr)
     groups = [
         {"params": group.vector, "part": (group.part.start, group.part.stop), "lr": lr, "full_lr": lr}
         for group, lr in ((rest, settings.lr), (start, init_lr))

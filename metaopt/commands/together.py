@@ -29,10 +29,17 @@ def together(ranks: Ranks, work: Callable[[], T]) -> T:
     return done[0]
 
 
-def first_alone(ranks: Ranks, work: Callable[[], T]) -> T:
-    """Does something in process 0 and then in the others, which find what it fetched or cached; see `together`."""
-    first = together(ranks, lambda: [work()] if ranks.rank == 0 else [])
-    return together(ranks, lambda: first[0] if first else work())
+def first_alone(ranks: Ranks, work: Callable[[str], T], tell: Callable[[T], str] = lambda _: "") -> T:
+    """Does something in process 0 and then in the others, which find what it fetched or cached; see `together`.
+
+    Args:
+        ranks: this process among the others.
+        work: gets what process 0 tells, which itself gets "".
+        tell: what process 0 tells of its result; default: nothing.
+    """
+    first = together(ranks, lambda: [work("")] if ranks.rank == 0 else [])
+    told = ranks.texts(tell(first[0]) if first else "")[0]
+    return together(ranks, lambda: first[0] if first else work(told))
 
 
 def check_shares(meta_batch: int, ranks: Ranks) -> None:

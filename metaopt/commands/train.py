@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from metaopt.config.schema import TrackingConfig, TrainConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.evaluation.records import Comparison
 from metaopt.evaluation.results import method_rows
+from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record, read_metrics
 from metaopt.outer.ranks import Ranks, from_environment
@@ -95,15 +97,16 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
 
 
 def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
-    def prepared() -> tuple[TrainConfig, Job]:
+    def prepared(first_plan: str) -> tuple[TrainConfig, Job]:
         config = train_config(raw)
         check_shares(config.outer.meta_batch, ranks)
         if ranks.rank == 0:
             check_free(Path(config.run_dir))
         _set_threads(config)
-        return config, build_job(config, warn=warn)
+        return config, build_job(config, Plan.from_json(json.loads(first_plan)) if first_plan else None, warn)
 
-    config, job = first_alone(ranks, prepared)
+    # A plan depends on measured times; that of process 0 is kept, and all follow it.
+    config, job = first_alone(ranks, prepared, lambda of_first: json.dumps(asdict(of_first[1].plan)))
     config.run_dir = ranks.texts(config.run_dir)[0]  # the time in the name is that of each process
     folder = Path(config.run_dir)
     files = together(ranks, lambda: RunFiles(folder) if ranks.rank else claim(folder, to_yaml(config)))
@@ -113,7 +116,7 @@ def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
 
 
 def _resumed_run(raw: DictConfig, ranks: Ranks) -> Run:
-    return first_alone(ranks, lambda: _where_it_stopped(raw, ranks))
+    return first_alone(ranks, lambda _: _where_it_stopped(raw, ranks))
 
 
 def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:

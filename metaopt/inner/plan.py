@@ -42,7 +42,8 @@ class Plan:
         """One line for the log."""
         tasks = "one task at a time" if self.task_chunk == 1 else f"up to {self.task_chunk} tasks side by side"
         compiled = "compiled" if self.compile else "not compiled"
-        return f"Hypergradients: {self.hypergradient}, {tasks}, {compiled} ({self.why})."
+        wait = " Compiling makes the first iteration long, up to some minutes." if self.compile else ""
+        return f"Hypergradients: {self.hypergradient}, {tasks}, {compiled} ({self.why}).{wait}"
 
     @staticmethod
     def from_json(data: Any) -> Plan:

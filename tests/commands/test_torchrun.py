@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -156,6 +157,9 @@ class Second:
         self.heard.append(own)
         return [self.said.pop(0), own]
 
+    def close(self):
+        pass
+
 
 def fail():
     raise DataError("no disk")
@@ -171,9 +175,21 @@ def test_what_fails_in_one_process_fails_in_all():
     assert ranks.heard == ["no disk"], "the first must hear of it"
 
 
-def test_the_others_begin_when_the_first_is_done():
-    ranks, heard_before = Second("", ""), []
-    assert first_alone(ranks, lambda: heard_before.append(len(ranks.heard)) or 7) == 7
-    assert heard_before == [1]
+def test_the_others_begin_when_the_first_is_done_and_follow_what_it_tells():
+    ranks, heard_before = Second("", "its plan", ""), []
+    assert first_alone(ranks, lambda told: heard_before.append(len(ranks.heard)) or told) == "its plan"
+    assert heard_before == [2]
     with pytest.raises(MetaoptError, match="no room"):
-        first_alone(Second("no room"), lambda: pytest.fail("nothing is left to do"))
+        first_alone(Second("no room"), lambda _: pytest.fail("nothing is left to do"))
+
+
+def test_all_processes_follow_the_plan_of_the_first_and_write_nothing(tmp_path, monkeypatch):
+    """A plan depends on measured times. No measurement would come to this one."""
+    plan = {"hypergradient": "checkpointing", "task_chunk": 7, "adapt_chunk": 5, "compile": False, "why": "told"}
+    ranks, seen = Second("", json.dumps(plan), "", str(tmp_path / "run"), ""), []
+    monkeypatch.setattr("metaopt.commands.train.from_environment", lambda: ranks)
+    monkeypatch.setattr("metaopt.commands.train.meta_train", lambda problem, *_: seen.append(problem) or True)
+    assert train_small(tmp_path / "other") == 0
+    (problem,) = seen
+    assert (type(problem.hypergradient).__name__, problem.chunk) == ("Checkpointing", 5)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,120 @@
+"""metaopt: a policy and a way to its hypergradient, as meta-training runs them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from workloads import OUTER_LR, Arrays, Workload
+
+from metaopt.config.engine import build_objective
+from metaopt.inner.checkpointing import Checkpointing
+from metaopt.inner.compile import Eager, Inductor
+from metaopt.inner.draws import Draws
+from metaopt.inner.hypergradient import HypergradientMethod, Hypergradients
+from metaopt.inner.mixed import Mixed
+from metaopt.inner.plan import FEW_STEPS
+from metaopt.inner.reverse import Reverse
+from metaopt.models.conv4 import conv4
+from metaopt.models.mlp import mlp
+from metaopt.models.model import Model
+from metaopt.outer.loop import outer_step
+from metaopt.outer.problem import OuterSettings
+from metaopt.outer.state import new_state
+from metaopt.policies.policy import Policy, encode
+from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
+from metaopt.types import Batch, Kind, Params, TaskBatch, TaskSpec
+
+METHODS = ("reverse", "mixed", "mixed_forward", "checkpointing", "eager_reverse", "eager_mixed", "eager_checkpointing")
+"""The variants that `method` knows. Without `eager`, what they run is compiled."""
+
+
+def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
+    """The way to the hypergradient; without `which`, what `inner.hypergradient=auto` comes to in a long run."""
+    which = which or ("reverse" if workload.steps <= FEW_STEPS else "mixed")
+    if which not in METHODS:
+        raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
+    compiler = Eager() if which.startswith("eager") else Inductor()
+    chunk = 1 if workload.model == "conv4" else workload.tasks
+    match which.removeprefix("eager_"):
+        case "reverse":
+            return Reverse(chunk=chunk, compiler=compiler)
+        case "checkpointing":
+            return Checkpointing(chunk=chunk, compiler=compiler)
+        case other:
+            return Mixed(second="forward" if other == "mixed_forward" else "reverse", chunk=chunk, compiler=compiler)
+
+
+def build(workload: Workload, arrays: Arrays, variant: str | None) -> Ours:
+    """See `candidates.build`; the variant is the name of a method."""
+    return Ours(workload, arrays, method(workload, variant))
+
+
+class Ours:
+    """See `Candidate`."""
+
+    def __init__(
+        self, workload: Workload, arrays: Arrays, way: HypergradientMethod, precision: str = "float32"
+    ) -> None:
+        self._workload = workload
+        self._method = way
+        kind = Kind.regression if workload.regression else Kind.classification
+        spec = TaskSpec(kind, workload.input_shape, workload.outputs)
+        model = mlp(spec, workload.widths) if workload.model == "mlp" else conv4(spec)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self._objective = build_objective(model, kind, precision)
+        query = Batch(tensors["query_x"], tensors["query_y"])
+        self._tasks = TaskBatch(Batch(tensors["support_x"], tensors["support_y"]), query, query)
+        self._draws = Draws(_noise(workload, model, tensors), tensors.get("order"))
+        self._policy = _policy(workload, model, tensors)
+        self._settings = OuterSettings(lr=OUTER_LR, lr_schedule="constant")
+        self._state = new_state(self._policy, self._settings, torch.Generator())
+
+    def hypergradients(self) -> Arrays:
+        """See `Candidate`."""
+        means = {name: grads.mean(0).numpy() for name, grads in self._differentiate().grads.items()}
+        return {name.removeprefix("log_strengths.").replace("/", "."): mean for name, mean in means.items()}
+
+    def iteration(self) -> None:
+        """See `Candidate`."""
+        found = self._differentiate()
+        if self._workload.outer_update:
+            outer_step(self._state, self._settings, found)
+
+    def _differentiate(self) -> Hypergradients:
+        return self._method(self._policy, self._objective, self._tasks, self._draws, self._workload.steps)
+
+
+def _policy(workload: Workload, model: Model, tensors: Params) -> Policy:
+    learned = StrengthSettings("learned", workload.lr, "element")
+    settings = PolicySettings(
+        lr=learned,
+        l2=StrengthSettings() if workload.l2 is None else StrengthSettings("learned", workload.l2, "element"),
+        init=InitSettings("learned" if workload.learned_init else "fresh"),
+    )
+    policy = Policy(settings, model.shapes, model.init, workload.steps, torch.Generator().manual_seed(0))
+    values = {
+        target: tensors[f"{source}.{name}"]
+        for name in model.shapes
+        for source, target in (
+            ("log_lr", f"log_strengths.lr.{encode(name)}"),
+            ("log_l2", f"log_strengths.l2.{encode(name)}"),
+            ("init", f"init.{encode(name)}"),
+        )
+        if f"{source}.{name}" in tensors
+    }
+    policy.load_state_dict(values)
+    return policy
+
+
+def _noise(workload: Workload, model: Model, tensors: Params) -> dict[str, Tensor]:
+    """The noise from which the policy makes the given initialisations."""
+    if workload.learned_init:
+        return {name: torch.zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
+    noise = {}
+    for name in model.shapes:
+        mean, std = model.init[name]
+        assert not math.isclose(std, 0.0), "fresh workloads have no normalisation layers"
+        noise[name] = (tensors[f"start.{name}"] - mean) / std
+    return noise

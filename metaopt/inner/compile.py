@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metaopt.inner.rewrite import simplify
+
 
 class Compiler(Protocol):
     """Takes a pure function of tensors (and a step) and returns one that computes the same."""
@@ -128,11 +130,12 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.
         traced.graph = fx_graph_cse(traced.graph)
+        simplify(traced.graph)
         traced.recompile()
         mode = FakeTensorMode(shape_env=ShapeEnv())
         examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
         with tracing(TracingContext(mode)):
-            compiled: Any = compile_fx_inner(traced, examples)
+            compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=True)
         compiled(list(tensors))
     return compiled
 

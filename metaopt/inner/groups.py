@@ -64,8 +64,10 @@ def in_groups(
     with torch.no_grad():
         hyper = program.hyper_vector()
         parts: list[Hypergradients] = []
-        for index in chunks(count_tasks(tasks), size):
-            some, part = take_draws(draws, index), take_tasks(tasks, index)
+        n_tasks = count_tasks(tasks)
+        for index in chunks(n_tasks, size):
+            whole = n_tasks <= size
+            some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
             noise = program.noise_vectors(some.noise)
             data = Data(noise, part.support.x, part.support.y, some.order)
             flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))

@@ -43,7 +43,7 @@ class Pieces:
         """([numbers], [tasks, parameters]) -> ([values], what the tasks carry at first, [tasks, carry])."""
         values = self.program.read(hyper)
         begin = side_by_side(lambda draws: self.program.begin(values, draws), len(noise))
-        return values, begin(noise)
+        return values, begin(noise).contiguous()  # where all tasks start alike, they would share one row of memory
 
     def _advance(
         self, values: Tensor, carry: Tensor, step: Step, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.inner.unroll import constant_gradient, exact_gradient, inner_step, minibatch
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
 from metaopt.layout import Layout
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
@@ -57,7 +57,7 @@ class Program:
         self._parameters = list(policy.parameters())
         self.objective = objective
         self._zeros = torch.zeros(0)
-        self._gradients = {False: exact_gradient(objective.loss), True: constant_gradient(objective.loss)}
+        self._gradient = exact_gradient(objective.loss)
         own = {name: p.detach() for name, p in policy.named_parameters()}
         self.hyper = Layout.of(own)
         self.params = Layout({name: policy.shapes[name] for name in policy.shapes})
@@ -98,7 +98,7 @@ class Program:
 
     def gradient(self, params: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
         """Gradient of the support loss of a step, [parameters], and that loss; `params` flat, [parameters]."""
-        grads, loss = self._gradients[False](self.params.unpack(params), _batch(data, step))
+        grads, loss = self._gradient(self.params.unpack(params), _batch(data, step))
         return self.params.pack(grads), loss
 
     def update(self, values: Tensor, carry: Tensor, grads: Tensor, noise: Tensor, step: Step) -> Tensor:
@@ -109,23 +109,12 @@ class Program:
         params, state = rule.update(now["params"], self.params.unpack(grads), now["state"], step)
         return self.carry.pack({"params": params, "state": state})
 
-    def advance(
-        self, values: Tensor, carry: Tensor, data: Data, step: Step, first_order: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """One inner step: what the task carries after it, and the support loss before it.
-
-        Args:
-            values: what the policy has learned, [values].
-            carry: what the task carries before the step, [carry].
-            data: the task's.
-            step: from 0.
-            first_order: take the gradient as a constant.
-        """
+    def advance(self, values: Tensor, carry: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
+        """One inner step: what the task carries after it, and the support loss before it."""
         learned, draws = self.values.unpack(values), self.params.unpack(data.noise)
         now = self.carry.unpack(carry)
         rule = self.policy.rule(draws, learned)
-        batch = _batch(data, step)
-        params, state, loss = inner_step(self._gradients[first_order], rule, now["params"], now["state"], batch, step)
+        params, state, loss = inner_step(self._gradient, rule, now["params"], now["state"], _batch(data, step), step)
         return self.carry.pack({"params": params, "state": state}), loss
 
     def score(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

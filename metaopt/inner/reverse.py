@@ -11,10 +11,12 @@ from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
-from metaopt.inner.program import Data, Program, side_by_side
+from metaopt.inner.program import Program, side_by_side
+from metaopt.inner.unroll import constant_gradient, exact_gradient, unroll
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
-from metaopt.types import TaskBatch
+from metaopt.policies.rule import Start
+from metaopt.types import Batch, TaskBatch
 
 
 class Reverse:
@@ -61,15 +63,15 @@ class _Whole:
         return self._functions[horizon]
 
     def _differentiated(self, horizon: int) -> Any:
+        gradient = (constant_gradient if self._first_order else exact_gradient)(self.program.objective.loss)
+
         def train(
             own: Tensor, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None, query_x: Tensor, query_y: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
-            values = self.program.read(own)
-            carry, data = self.program.begin(values, noise), Data(noise, x, y, order)
-            support_loss = carry.new_zeros(())
-            for step in range(horizon):
-                carry, support_loss = self.program.advance(values, carry, data, step, self._first_order)
-            loss, accuracy = self.program.score(carry, query_x, query_y)
+            named, draws = self.program.hyper.unpack(own), self.program.params.unpack(noise)
+            start: Start = torch.func.functional_call(self.program.policy, named, (draws,))
+            params, support_loss = unroll(start, gradient, Batch(x, y), order, horizon)
+            loss, accuracy = self.program.objective.scores(params, Batch(query_x, query_y))
             return loss, accuracy, support_loss
 
         def differentiated(hyper: Tensor, *data: Tensor | None) -> tuple[Tensor, ...]:

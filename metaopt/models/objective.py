@@ -43,7 +43,8 @@ def objective_of(apply: Callable[[Params, Tensor], Tensor], kind: Kind) -> Objec
     if kind is Kind.regression:
 
         def squared_error(params: Params, batch: Batch) -> Tensor:
-            return F.mse_loss(apply(params, batch.x), batch.y)
+            # Not F.mse_loss, whose gradient has no forward-mode derivative.
+            return (apply(params, batch.x) - batch.y).square().mean()
 
         def error_scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
             loss = squared_error(params, batch)

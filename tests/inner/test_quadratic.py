@@ -1,6 +1,7 @@
 """Diagonal quadratics: training is a linear recursion, so its end and every derivative of it have a closed form."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,14 +9,27 @@ import torch
 from inner_problems import normal
 
 from metaopt.inner.adapt import adapt
+from metaopt.inner.checkpointing import Checkpointing
 from metaopt.inner.draws import Draws
+from metaopt.inner.forward import Forward
+from metaopt.inner.mixed import Mixed
 from metaopt.inner.reverse import Reverse
+from metaopt.inner.truncated import Truncated
 from metaopt.models.model import Moments
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 from metaopt.types import Batch, TaskBatch
 
+MODES = {
+    "reverse": Reverse,
+    "mixed": Mixed,
+    "mixed_forward": partial(Mixed, every=3, second="forward"),
+    "checkpointing": Checkpointing,
+    "truncated": partial(Truncated, window=10),
+    "forward": Forward,
+}
+modes = pytest.mark.parametrize("mode", MODES)
 SIZE, TASKS = 5, 3
 MEAN, STD = 0.2, 0.7
 
@@ -54,13 +68,14 @@ def learned_settings(granularity, init, **others):
     )
 
 
+@modes
 @pytest.mark.parametrize("horizon", [1, 2, 10])
 @pytest.mark.parametrize("init", ["learned", "scaled"])
-def test_hypergradients_of_quadratics_are_exact(init, horizon):
+def test_hypergradients_of_quadratics_are_exact(init, horizon, mode):
     """θ_T = θ* + P (θ₀ − θ*) with k = a + λ + ρ, θ* = (a c + ρ θ₀) / k and P = Π_t (1 − s_t α k)."""
     settings = learned_settings("element", init, schedule="step")
     policy, tasks, draws = quadratic_problem(settings, horizon)
-    found = Reverse()(policy, OBJECTIVE, tasks, draws, horizon)
+    found = MODES[mode]()(policy, OBJECTIVE, tasks, draws, horizon)
     value = {name: p.detach().numpy() for name, p in policy.named_parameters()}
     alpha, lam, rho = (np.exp(value[f"log_strengths.{name}.theta"]) for name in ("lr", "l2", "pull"))
     s = np.exp(value["log_schedule.all"])
@@ -97,8 +112,9 @@ def test_hypergradients_of_quadratics_are_exact(init, horizon):
             np.testing.assert_allclose(grads[i].numpy(), expected[name], rtol=1e-11, atol=1e-14, err_msg=name)
 
 
+@modes
 @pytest.mark.parametrize("granularity", ["global", "tensor"])
-def test_a_shared_strength_collects_the_hypergradients_of_its_elements(granularity):
+def test_a_shared_strength_collects_the_hypergradients_of_its_elements(granularity, mode):
     horizon = 4
     shared, tasks, draws = quadratic_problem(learned_settings(granularity, "scaled"), horizon)
     single, _, _ = quadratic_problem(learned_settings("element", "scaled"), horizon)
@@ -106,21 +122,22 @@ def test_a_shared_strength_collects_the_hypergradients_of_its_elements(granulari
         for quantity, table in single.log_strengths.items():
             (value,) = shared.log_strengths[quantity].parameters()
             table["theta"].fill_(value)
-    found = Reverse()(shared, OBJECTIVE, tasks, draws, horizon).grads
-    elements = Reverse()(single, OBJECTIVE, tasks, draws, horizon).grads
+    found = MODES[mode]()(shared, OBJECTIVE, tasks, draws, horizon).grads
+    elements = MODES[mode]()(single, OBJECTIVE, tasks, draws, horizon).grads
     for name, grads in found.items():
         quantity = name.split(".")[1]
         torch.testing.assert_close(grads, elements[f"log_strengths.{quantity}.theta"].sum(1), rtol=1e-11, atol=1e-14)
 
 
+@modes
 @pytest.mark.parametrize("horizon", [2, 3, 8])
-def test_the_hypergradient_of_momentum_is_exact(horizon):
+def test_the_hypergradient_of_momentum_is_exact(horizon, mode):
     """One step maps (θ − c, m) by the matrix A = [[1 − αa, −αμ], [a, μ]]: dA^T/dμ = Σ_i A^i (dA/dμ) A^(T−1−i)."""
     settings = PolicySettings(
         lr=StrengthSettings("fixed", 0.3), momentum=MomentumSettings("learned", 0.7), init=InitSettings("fresh")
     )
     policy, tasks, draws = quadratic_problem(settings, horizon)
-    found = Reverse()(policy, OBJECTIVE, tasks, draws, horizon)
+    found = MODES[mode]()(policy, OBJECTIVE, tasks, draws, horizon)
     alpha, mu = 0.3, 1 / (1 + math.exp(-policy.momentum_logit.item()))
     for i in range(TASKS):
         hypergradient = 0.0

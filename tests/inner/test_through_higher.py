@@ -4,7 +4,6 @@ import torch
 from hypothesis import strategies as st
 from inner_problems import (
     GRANULARITIES,
-    IMAGE,
     REGIMES,
     above,
     central_difference_errors,
@@ -13,13 +12,13 @@ from inner_problems import (
     mlp_problem,
     relative_differences,
     summed,
-    tiny_conv4,
     tiny_mlp,
 )
+from inner_strategies import problems, wrong_on_whatever_was_drawn
 
 from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
-from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
+from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
 from metaopt.types import Kind
 
 orders = pytest.mark.parametrize("first_order", [False, True], ids=["reverse", "first_order"])

@@ -9,8 +9,11 @@ from command_helpers import SMALL, error_line, run_train, start_train, train_sma
 
 from metaopt.commands import train as command
 from metaopt.commands.interrupt import StopRequest
+from metaopt.policies.file import load_policy_file
 
-LONG = (*SMALL, "outer.iterations=150", "evaluation.n_tasks=0", "threads=1")
+# Two runs that measure for themselves may train different numbers of tasks side by side, and so round differently.
+PLANNED = "inner.task_chunk=2"
+LONG = (*SMALL, PLANNED, "outer.iterations=150", "evaluation.n_tasks=0", "threads=1")
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +68,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number, whole, tmp_path):
 
 def test_a_stop_at_every_iteration_changes_nothing(tmp_path, monkeypatch):
     """Stops in this process, so that each iteration can be the one after which the run is resumed."""
-    assert train_small(tmp_path / "whole", "outer.patience=3") == 0
+    assert train_small(tmp_path / "whole", PLANNED, "outer.patience=3") == 0
     folder = tmp_path / "run"
     monkeypatch.setattr(StopRequest, "__call__", lambda self: setattr(self, "signal", signal.SIGTERM) or True)
-    assert train_small(folder, "outer.patience=3") == 143
+    assert train_small(folder, PLANNED, "outer.patience=3") == 143
     for _ in range(3):
         assert run_train(f"resume={folder}") == 143
     monkeypatch.undo()
@@ -131,6 +134,53 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, capsys):
     capsys.readouterr()
     assert run_train(f"resume={folder}") == 2
     assert "not from this run's configuration" in error_line(capsys)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run that was stopped after its first iteration."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "__call__", lambda self: setattr(self, "signal", signal.SIGTERM) or True)
+        assert train_small(folder, "evaluation.n_tasks=0") == 143
+    return folder
+
+
+def test_a_resumed_run_goes_on_by_its_own_plan(stopped, capsys):
+    plan = json.loads((stopped / "plan.json").read_text())
+    assert plan["hypergradient"] == "reverse"
+    other = plan | {"hypergradient": "checkpointing", "task_chunk": 1, "adapt_chunk": 3, "why": "by hand"}
+    (stopped / "plan.json").write_text(json.dumps(other))
+    capsys.readouterr()
+    assert run_train(f"resume={stopped}") == 0
+    assert "checkpointing, one task at a time, not compiled (by hand)" in capsys.readouterr().out
+    assert json.loads((stopped / "plan.json").read_text()) == other
+    _, card = load_policy_file(stopped / "policy.safetensors")
+    inner = card.config["inner"]
+    assert (inner["hypergradient"], inner["task_chunk"]) == ("checkpointing", 3)
+
+
+def test_a_run_that_was_killed_before_it_had_a_plan_makes_one(stopped):
+    (stopped / "plan.json").unlink()
+    assert run_train(f"resume={stopped}") == 0
+    assert json.loads((stopped / "plan.json").read_text())["hypergradient"] == "reverse"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"hypergradient": "mixed"}', None],
+    ids=["empty", "cut off", "list", "binary", "incomplete", "no method"],
+)
+def test_a_damaged_plan_is_refused(content, stopped, capsys):
+    file = stopped / "plan.json"
+    if content is None:
+        content = json.dumps(json.loads(file.read_text()) | {"hypergradient": "magic"}).encode()
+    file.write_bytes(content)
+    capsys.readouterr()
+    assert run_train(f"resume={stopped}") == 2
+    assert "plan.json is damaged" in error_line(capsys)
+    assert file.read_bytes() == content
+    assert not (stopped / "policy.safetensors").exists()
 
 
 def test_threads_are_those_of_the_configuration(tmp_path):

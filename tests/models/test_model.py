@@ -3,6 +3,7 @@ import torch
 
 from metaopt.models.conv4 import conv4
 from metaopt.models.mlp import mlp
+from metaopt.models.model import count_activations
 from metaopt.types import Kind, TaskSpec
 
 # More than one pixel in conv4's last block: at one pixel, batch normalisation cancels the shift of the block before.
@@ -75,3 +76,16 @@ def test_every_parameter_matters(model):
     weights = torch.arange(25.0, dtype=torch.float64).view(5, 5).sin()
     grads = torch.func.grad(lambda p: (model.apply(p, x) * weights).sum())(params)
     assert [name for name, grad in grads.items() if not grad.abs().max() > 1e-9] == []
+
+
+@pytest.mark.parametrize(("widths", "each"), [([], 512 + 5), ([6], 512 + 6 + 6 + 5), ([6, 7], 512 + 2 * 6 + 2 * 7 + 5)])
+def test_the_activations_of_an_mlp_are_counted_layer_by_layer(widths, each):
+    model = mlp(TASK, widths)
+    x = torch.zeros(3, *IMAGE)
+    assert count_activations(model, x) == 3 * each  # the flattened input counts too
+    assert count_activations(model, x) == 3 * each, "the first count leaves nothing behind"
+
+
+def test_more_channels_have_more_activations():
+    few, many = (count_activations(conv4(TASK, channels=n), torch.zeros(2, *IMAGE)) for n in (4, 8))
+    assert few < many <= 2 * few

@@ -1,0 +1,146 @@
+"""What is kept during a sweep, counted: no process's memory and no time."""
+
+import gc
+import math
+import weakref
+from collections import Counter
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from inner_problems import make_problem, mlp_problem, tiny_mlp
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from metaopt.inner.checkpointing import Checkpointing, spacing
+from metaopt.inner.compile import Eager
+from metaopt.inner.forward import Forward
+from metaopt.inner.mixed import Mixed
+from metaopt.inner.reverse import Reverse
+from metaopt.inner.truncated import Truncated
+from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
+
+CARRIED = ("enter", "advance")
+"""Functions that return what tasks carry."""
+
+
+class Watching(Eager):
+    """Leaves functions as they are, and counts their calls and what of their results is alive."""
+
+    def __init__(self):
+        self.calls = Counter()
+        self.most_carried = 0
+        self._carried = []
+
+    def __call__(self, function):
+        name = function.__name__.strip("_")
+
+        def watched(*arguments):
+            self.calls[name] += 1
+            results = function(*arguments)
+            for result in results if isinstance(results, tuple) else (results,):
+                assert not result.requires_grad, f"{name} keeps a graph"
+                if name in CARRIED and result.dim() > 1:
+                    self._carried.append(StorageWeakRef(result.untyped_storage()))
+            self._carried = [reference for reference in self._carried if not reference.expired()]
+            self.most_carried = max(self.most_carried, len(self._carried))
+            return results
+
+        return watched
+
+    @property
+    def still_carried(self):
+        return sum(not reference.expired() for reference in self._carried)
+
+
+def watched(method, horizon, n_tasks=2, **options):
+    watching = Watching()
+    settings = PolicySettings(
+        lr=StrengthSettings("learned", 0.1, "tensor"), schedule="step", init=InitSettings("scaled")
+    )
+    problem = make_problem(settings, tiny_mlp(), horizon=horizon, n_tasks=n_tasks, batch_size=3)
+    problem.hypergradients(method(compiler=watching, **options))
+    assert watching.still_carried == 0
+    return watching
+
+
+horizons = pytest.mark.parametrize("horizon", [1, 2, 3, 16, 17, 50])
+seconds = pytest.mark.parametrize("second", ["reverse", "forward", "none"])
+
+
+@horizons
+@seconds
+def test_mixed_mode_trains_once_and_stores_each_step(second, horizon):
+    found = watched(Mixed, horizon, second=second)
+    assert found.calls == {"enter": 1, "advance": horizon, "finish": 1, "back": horizon, "leave": 1}
+    assert found.most_carried == horizon + 1
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+@horizons
+def test_mixed_mode_stores_every_kth_step_and_the_steps_of_one_window(horizon, every):
+    found = watched(Mixed, horizon, every=every)
+    assert found.calls["advance"] == horizon + sum(min(every, horizon - i) - 1 for i in range(0, horizon, every))
+    assert found.calls["back"] == horizon
+    assert found.most_carried <= math.ceil(horizon / every) + every
+
+
+@horizons
+@seconds
+def test_checkpointing_trains_at_most_twice_and_stores_about_the_root_of_the_steps(second, horizon):
+    found = watched(Checkpointing, horizon, second=second)
+    assert horizon <= found.calls["advance"] <= 2 * horizon
+    assert found.calls["back"] == horizon
+    assert found.most_carried <= 2 * math.ceil(math.sqrt(horizon))
+
+
+@pytest.mark.parametrize("stored", [1, 2, 5, 100])
+@horizons
+def test_checkpointing_stores_no_more_than_it_is_told(horizon, stored):
+    found = watched(Checkpointing, horizon, stored=stored)
+    assert horizon <= found.calls["advance"] <= 2 * horizon
+    assert found.most_carried <= min(stored, horizon) + math.ceil(horizon / stored)
+
+
+@hypothesis.given(horizon=st.integers(1, 5000), stored=st.integers(1, 6000))
+def test_the_spacing_leaves_room_for_as_many_as_are_stored_and_no_more(horizon, stored):
+    every = spacing(horizon, stored)
+    assert every >= 1
+    assert math.ceil(horizon / every) <= stored
+    assert every == 1 or math.ceil(horizon / (every - 1)) > stored, "more steps could be stored"
+
+
+@pytest.mark.parametrize("window", [1, 4, 100])
+@horizons
+def test_truncation_trains_once_and_stores_the_steps_of_a_window(horizon, window):
+    found = watched(Truncated, horizon, window=window)
+    assert found.calls["advance"] == found.calls["back"] == horizon
+    assert found.calls["finish"] == math.ceil(horizon / window)
+    assert found.most_carried <= min(window, horizon) + 1
+
+
+@horizons
+def test_forward_mode_stores_nothing(horizon):
+    found = watched(Forward, horizon)
+    assert found.calls == {"enter": 1, "advance": horizon, "finish": 1}
+    # What is carried and how it is moved, before a step and after it.
+    assert found.most_carried <= 4
+
+
+@pytest.mark.parametrize("method", [Mixed, Checkpointing, Truncated, Forward])
+def test_one_group_of_tasks_is_gone_before_the_next_begins(method):
+    one, many = (watched(method, 9, n_tasks=n, chunk=2) for n in (2, 6))
+    assert many.most_carried == one.most_carried
+    assert many.calls["advance"] == 3 * one.calls["advance"]
+
+
+@pytest.mark.parametrize("method", [Reverse, Mixed, Checkpointing, Truncated, Forward])
+def test_policies_that_were_used_do_not_pile_up(method):
+    used = method()
+    policies = []
+    for seed in range(3):
+        problem = mlp_problem("few_shot", "tensor", seed=seed)
+        problem.hypergradients(used)
+        policies.append(weakref.ref(problem.policy))
+    del problem
+    gc.collect()
+    assert sum(policy() is not None for policy in policies) <= 1

@@ -43,7 +43,7 @@ class Layout:
             tensor.flatten(batch_dims) if tensor.dim() > batch_dims else tensor.unsqueeze(-1)
             for tensor in self._in_order(tree, self._shapes)
         ]
-        return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+        return torch.cat(flat, -1)
 
     def unpack(self, flat: Tensor) -> Tree:
         """The tree whose tensors are views into the last dimension of `flat`, [*batch, size]."""

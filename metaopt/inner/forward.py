@@ -49,10 +49,11 @@ class Forward:
         tangents = self._tangents(policy, objective)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
-            carry, moved = tangents.enter(group.hyper, group.data.noise)
+            directions = torch.eye(len(group.hyper), dtype=group.hyper.dtype, device=group.hyper.device)
+            carry, moved = tangents.enter(group.hyper, directions, group.data.noise)
             support_loss = carry.new_zeros(len(carry))
             for step in tangents.steps(horizon):
-                carry, moved, support_loss = tangents.advance(group.hyper, carry, moved, step, *group.data)
+                carry, moved, support_loss = tangents.advance(group.hyper, directions, carry, moved, step, *group.data)
             grads, loss, accuracy = tangents.finish(carry, moved, *group.query)
             return grads, loss, accuracy, support_loss
 
@@ -78,14 +79,14 @@ class _Tangents:
         self.advance = compiler(self._advance)
         self.finish = compiler(self._finish)
 
-    def _enter(self, hyper: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _enter(self, hyper: Tensor, directions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What tasks carry at first, [tasks, carry], and how each number moves it, [tasks, numbers, carry]."""
 
         def begin(draws: Tensor) -> tuple[Tensor, Tensor]:
             def by(direction: Tensor) -> tuple[Tensor, Tensor]:
                 return jvp(lambda own: self.program.begin(self.program.read(own), draws), (hyper,), (direction,))
 
-            carry, moved = torch.func.vmap(by)(_directions(hyper))
+            carry, moved = torch.func.vmap(by)(directions)
             return carry[0], moved
 
         return side_by_side(begin, len(noise))(noise)
@@ -93,6 +94,7 @@ class _Tangents:
     def _advance(
         self,
         hyper: Tensor,
+        directions: Tensor,
         carry: Tensor,
         moved: Tensor,
         step: Step,
@@ -111,7 +113,7 @@ class _Tangents:
                 (after, loss), (after_moved, _) = jvp(train, (hyper, now), (direction, move))
                 return after, after_moved, loss
 
-            after, after_moved, loss = torch.func.vmap(by)(_directions(hyper), moves)
+            after, after_moved, loss = torch.func.vmap(by)(directions, moves)
             return after[0], after_moved, loss[0]
 
         return side_by_side(advance, len(carry))(carry, moved, noise, x, y, order)
@@ -123,7 +125,3 @@ class _Tangents:
             loss, accuracy = side_by_side(self.program.score, len(carry))(leaf, x, y)
             (by_carry,) = torch.autograd.grad(loss.sum(), (leaf,))
         return torch.einsum("tnc,tc->tn", moved, by_carry), loss.detach(), accuracy.detach()
-
-
-def _directions(hyper: Tensor) -> Tensor:
-    return torch.eye(len(hyper), dtype=hyper.dtype, device=hyper.device)

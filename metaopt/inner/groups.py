@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -35,18 +34,17 @@ class Group(NamedTuple):
 
 
 class PerPolicy(Generic[T]):
-    """Something that is made once for each policy and objective, and kept as long as the policy is."""
+    """Something that is made for a policy and an objective, and kept until another policy comes: a run has one."""
 
     def __init__(self, make: Callable[[Policy, Objective], T]) -> None:
         self._make = make
-        self._made: WeakKeyDictionary[Policy, tuple[Objective, T]] = WeakKeyDictionary()
+        self._last: tuple[Policy, Objective, T] | None = None
 
     def __call__(self, policy: Policy, objective: Objective) -> T:
-        """What was made, or is made now."""
-        known = self._made.get(policy)
-        if known is None or known[0] != objective:
-            known = self._made[policy] = objective, self._make(policy, objective)
-        return known[1]
+        """What was made last, or is made now."""
+        if self._last is None or self._last[0] is not policy or self._last[1] != objective:
+            self._last = policy, objective, self._make(policy, objective)
+        return self._last[2]
 
 
 def in_groups(

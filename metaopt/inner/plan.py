@@ -125,7 +125,7 @@ def choose_method(workload: Workload, chunk: int, compiled: bool, budget: int) -
     """The fastest exact way that fits into `budget` bytes, and why."""
     if workload.horizon <= FEW_STEPS:
         return "reverse", f"a graph of {workload.horizon} step{'s' if workload.horizon > 1 else ''} is small"
-    step = workload.itemsize * chunk
+    step = workload.itemsize * min(chunk, workload.meta_batch)
     # A differentiable gradient keeps each activation and parameter several times over.
     graph = workload.horizon * step * (8 * workload.activations + 16 * workload.carry)
     if not compiled and graph <= budget // 4:

@@ -52,6 +52,8 @@ def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
         )
     if inner.engine == "higher" and inner.compile is True:
         raise ConfigError("inner.compile=true is not for inner.engine=higher; leave out one of them")
+    if inner.hypergradient == "forward" and inner.compile is True:
+        raise ConfigError("inner.compile=true is not for inner.hypergradient=forward; leave out one of them")
     if inner.hypergradient == "reverse" and inner.compile is True and inner.horizon > LONGEST_COMPILED_REVERSE:
         raise ConfigError(
             f"inner.hypergradient=reverse compiles the whole unroll, for a horizon of at most "
@@ -98,7 +100,7 @@ def build_hypergradient(
         "mixed": lambda: Mixed(1, second, chunk, compiler),
         "checkpointing": lambda: Checkpointing(inner.stored_steps, second, chunk, compiler),
         "truncated": lambda: Truncated(inner.window, second, chunk, compiler),
-        "forward": lambda: Forward(chunk, compiler),
+        "forward": lambda: Forward(chunk),
         "first_order": lambda: Mixed(1, "none", chunk, compiler),
     }
     return ways[plan.hypergradient]()

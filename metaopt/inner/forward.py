@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from metaopt.errors import ConfigError
-from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
@@ -29,13 +26,11 @@ class Forward:
 
     Args:
         chunk: tasks side by side.
-        compiler: compiles a step with its tangents, whatever the horizon.
     """
 
-    def __init__(self, chunk: int = 64, compiler: Compiler | None = None) -> None:
-        compiler = compiler or Eager()
+    def __init__(self, chunk: int = 64) -> None:
         self.chunk = chunk
-        self._tangents = PerPolicy(lambda policy, objective: _Tangents(Program(policy, objective), compiler))
+        self._tangents = PerPolicy(lambda policy, objective: _Tangents(Program(policy, objective)))
 
     def __call__(
         self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
@@ -52,7 +47,7 @@ class Forward:
             directions = torch.eye(len(group.hyper), dtype=group.hyper.dtype, device=group.hyper.device)
             carry, moved = tangents.enter(group.hyper, directions, group.data.noise)
             support_loss = carry.new_zeros(len(carry))
-            for step in tangents.steps(horizon):
+            for step in range(horizon):
                 carry, moved, support_loss = tangents.advance(group.hyper, directions, carry, moved, step, *group.data)
             grads, loss, accuracy = tangents.finish(carry, moved, *group.query)
             return grads, loss, accuracy, support_loss
@@ -72,14 +67,10 @@ def check_numbers(numbers: int) -> None:
 class _Tangents:
     """The unroll's pieces with their derivatives by each of the policy's numbers, for tasks side by side."""
 
-    def __init__(self, program: Program, compiler: Compiler) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
-        self.steps: Callable[[int], list[Step]] = compiler.steps
-        self.enter = compiler(self._enter)
-        self.advance = compiler(self._advance)
-        self.finish = compiler(self._finish)
 
-    def _enter(self, hyper: Tensor, directions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def enter(self, hyper: Tensor, directions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What tasks carry at first, [tasks, carry], and how each number moves it, [tasks, numbers, carry]."""
 
         def begin(draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +82,7 @@ class _Tangents:
 
         return side_by_side(begin, len(noise))(noise)
 
-    def _advance(
+    def advance(
         self,
         hyper: Tensor,
         directions: Tensor,
@@ -105,7 +96,7 @@ class _Tangents:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One inner step: what tasks carry after it, how each number moves it, and the support losses before it."""
 
-        def advance(now: Tensor, moves: Tensor, *data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def one_task(now: Tensor, moves: Tensor, *data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             def train(own: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
                 return self.program.advance(self.program.read(own), carried, Data(*data), step)
 
@@ -116,9 +107,9 @@ class _Tangents:
             after, after_moved, loss = torch.func.vmap(by)(directions, moves)
             return after[0], after_moved, loss[0]
 
-        return side_by_side(advance, len(carry))(carry, moved, noise, x, y, order)
+        return side_by_side(one_task, len(carry))(carry, moved, noise, x, y, order)
 
-    def _finish(self, carry: Tensor, moved: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def finish(self, carry: Tensor, moved: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Derivatives of the query losses by each number, [tasks, numbers]; the losses; the accuracies."""
         with torch.enable_grad():
             leaf = carry.detach().requires_grad_()

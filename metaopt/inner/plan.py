@@ -140,6 +140,8 @@ def earns_compilation(workload: Workload, hypergradient: str, chunk: int) -> tup
     """Whether to compile, and why. Counts operations instead of measuring, so that equal runs decide alike."""
     if hypergradient == "reverse" and workload.horizon > LONGEST_COMPILED_REVERSE:
         return False, f"reverse mode is compiled up to {LONGEST_COMPILED_REVERSE} steps"
+    if hypergradient == "forward":
+        return False, "forward mode is not compiled"
     groups = workload.iterations * -(-workload.meta_batch // chunk)
     seconds = groups * workload.tensors * (1.0e-3 + 0.4e-3 * workload.horizon)
     if seconds < COMPILE_SECONDS:

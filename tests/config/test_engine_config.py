@@ -159,7 +159,7 @@ def test_the_other_engine_goes_task_by_task_and_is_not_measured(hypergradient, b
     )
 
 
-@pytest.mark.parametrize("name", ["mixed", "checkpointing", "truncated", "forward"])
+@pytest.mark.parametrize("name", ["mixed", "checkpointing", "truncated"])
 def test_the_other_engine_has_reverse_mode_and_first_order_alone(name, refusal):
     text = refusal("inner.engine=higher", f"inner.hypergradient={name}")
     assert text.startswith(f"inner.hypergradient={name} ")

@@ -18,7 +18,6 @@ from torch._dynamo.utils import counters
 import metaopt.inner.compile as module
 from metaopt.inner.compile import Eager, Inductor
 from metaopt.inner.draws import cast_draws
-from metaopt.inner.forward import Forward
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.reverse import Reverse
 from metaopt.trees import cast_tasks
@@ -59,7 +58,6 @@ COMPILED = {
     "reverse": partial(Reverse, False, 64),
     "mixed": partial(Mixed, 1, "reverse", 64),
     "mixed_forward": partial(Mixed, 1, "forward", 64),
-    "forward": partial(Forward, 64),
 }
 
 
@@ -79,7 +77,7 @@ def test_what_is_compiled_takes_values_tasks_and_steps_as_arguments(mode, monkey
 
     first = problem.hypergradients(method)
     count = len(calls)
-    assert count == {"reverse": 1, "mixed": 5, "mixed_forward": 5, "forward": 3}[mode]
+    assert count == {"reverse": 1, "mixed": 5, "mixed_forward": 5}[mode]
     assert_same(first, problem.hypergradients(Reverse()), 1e-10)
     again = problem.hypergradients(method)
     assert torch.equal(again.flat, first.flat)
@@ -152,7 +150,6 @@ TRACED_CASES = [
     ("mixed_none", "classification"),
     ("mixed", "conv4"),
     ("mixed_forward", "regression"),
-    ("forward", "classification"),
 ]
 
 

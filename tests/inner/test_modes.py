@@ -201,22 +201,24 @@ def test_it_does_not_matter_whether_gradients_are_switched_off_outside(mode):
     assert not expected.flat.requires_grad
 
 
+@regimes
 @all_modes
-def test_a_method_is_used_again_for_other_values_tasks_horizons_and_policies(mode):
+def test_a_method_is_used_again_for_other_values_tasks_horizons_and_policies(mode, regime):
     """What it keeps from call to call must depend on the structure alone."""
     method = ALL[mode]()
-    problem = mlp_problem("from_scratch", "tensor")
+    problem = mlp_problem(regime, "tensor")
     problem.hypergradients(method)
     with torch.no_grad():
         for p in problem.policy.parameters():
             p.mul_(0.9)
-    other_tasks = mlp_problem("from_scratch", "tensor", n_tasks=3, seed=5)
+    more = mlp_problem(regime, "tensor", n_tasks=3, seed=5)
     variants = {
         "values": problem,
-        "tasks": problem._replace(tasks=other_tasks.tasks, draws=other_tasks.draws),
-        "horizon": problem._replace(horizon=4),
-        "policy": mlp_problem("from_scratch", "element", seed=1),
-        "model": mlp_problem("from_scratch", "tensor", Kind.regression),
+        "tasks": problem._replace(tasks=more.tasks, draws=more.draws),
+        "horizon": problem._replace(horizon=2),
+        "policy": problem._replace(policy=more.policy),
+        "structure": problem._replace(policy=mlp_problem(regime, "element").policy),
+        "model": mlp_problem(regime, "tensor", Kind.regression),
         "loss": problem._replace(objective=halved(problem.objective)),
     }
     for what, variant in variants.items():

@@ -124,6 +124,7 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
         carry=Program(policy, problem.objective).carry.size,
         activations=count_activations(problem.model, support[:batch].to(torch.float32)),
         itemsize=problem.dtype.itemsize,
+        convolutional=any(isinstance(layer, torch.nn.Conv2d) for layer in problem.model.module.modules()),
     )
     measured = min(outer.meta_batch, count_tasks(validation.tasks), MEASURED_TASKS)
     tasks = take_tasks(validation.tasks, slice(0, measured))

@@ -74,6 +74,7 @@ class Workload:
         carry: numbers that a task carries from step to step.
         activations: numbers that the model computes for one minibatch.
         itemsize: bytes of a number.
+        convolutional: whether the model has convolutions, for which the best chunk is a matter of the machine.
     """
 
     horizon: int
@@ -83,6 +84,7 @@ class Workload:
     carry: int
     activations: int
     itemsize: int
+    convolutional: bool = True
 
 
 def make_plan(
@@ -105,7 +107,10 @@ def make_plan(
     """
     reasons: list[str] = []
     if task_chunk is None:
-        task_chunk, reason = fastest_chunk(workload.meta_batch, seconds_at)
+        if workload.convolutional:
+            task_chunk, reason = fastest_chunk(workload.meta_batch, seconds_at)
+        else:  # not measured, so that equal runs leave equal files
+            task_chunk, reason = workload.meta_batch, "matrix products are quickest together"
         adapt_chunk = task_chunk if task_chunk < workload.meta_batch else max(task_chunk, MANY_TASKS)
         reasons.append(reason)
     else:

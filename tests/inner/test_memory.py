@@ -7,9 +7,12 @@ from collections import Counter
 
 import hypothesis
 import pytest
+import torch
 from hypothesis import strategies as st
 from inner_problems import make_problem, mlp_problem, tiny_mlp
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from metaopt.inner.checkpointing import Checkpointing, spacing
 from metaopt.inner.compile import Eager
@@ -52,13 +55,15 @@ class Watching(Eager):
         return sum(not reference.expired() for reference in self._carried)
 
 
+def small_problem(horizon, n_tasks=2, batch_size=3):
+    """A policy of as many numbers whatever the horizon."""
+    settings = PolicySettings(lr=StrengthSettings("learned", 0.1, "tensor"), init=InitSettings("scaled"))
+    return make_problem(settings, tiny_mlp(), horizon=horizon, n_tasks=n_tasks, batch_size=batch_size)
+
+
 def watched(method, horizon, n_tasks=2, **options):
     watching = Watching()
-    settings = PolicySettings(
-        lr=StrengthSettings("learned", 0.1, "tensor"), schedule="step", init=InitSettings("scaled")
-    )
-    problem = make_problem(settings, tiny_mlp(), horizon=horizon, n_tasks=n_tasks, batch_size=3)
-    problem.hypergradients(method(compiler=watching, **options))
+    small_problem(horizon, n_tasks).hypergradients(method(compiler=watching, **options))
     assert watching.still_carried == 0
     return watching
 
@@ -118,15 +123,45 @@ def test_truncation_trains_once_and_stores_the_steps_of_a_window(horizon, window
     assert found.most_carried <= min(window, horizon) + 1
 
 
-@horizons
-def test_forward_mode_stores_nothing(horizon):
-    found = watched(Forward, horizon)
-    assert found.calls == {"enter": 1, "advance": horizon, "finish": 1}
-    # What is carried and how it is moved, before a step and after it.
-    assert found.most_carried <= 4
+class Alive(TorchDispatchMode):
+    """Bytes of all results that are alive at once, at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+        self._alive = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                storage = result.untyped_storage()
+                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self._alive.values()))
+        return results
 
 
-@pytest.mark.parametrize("method", [Mixed, Checkpointing, Truncated, Forward])
+def most_alive(method, horizon):
+    problem = small_problem(horizon, batch_size=None)  # the order of minibatches is longer for more steps
+    problem.hypergradients(method)  # makes what is kept for the policy
+    with Alive() as alive:
+        problem.hypergradients(method)
+    return alive.most
+
+
+def test_forward_mode_stores_nothing():
+    few, many = (most_alive(Forward(), horizon) for horizon in (5, 40))
+    assert many == few
+
+
+def test_the_graph_of_reverse_mode_grows_and_checkpoints_grow_less():
+    grown = {method: most_alive(method(), 40) / most_alive(method(), 5) for method in (Reverse, Checkpointing)}
+    assert grown[Reverse] > 5
+    assert grown[Checkpointing] < 2
+
+
+@pytest.mark.parametrize("method", [Mixed, Checkpointing, Truncated])
 def test_one_group_of_tasks_is_gone_before_the_next_begins(method):
     one, many = (watched(method, 9, n_tasks=n, chunk=2) for n in (2, 6))
     assert many.most_carried == one.most_carried

@@ -194,14 +194,14 @@ def fake(monkeypatch):
 
 
 def test_functions_are_compiled_once_for_each_combination_of_shapes_and_dtypes(fake):
-    add = Inductor(pytest.fail)(lambda x, y: x if y is None else x + y)
+    subtract = Inductor(pytest.fail)(lambda x, y, z: x - z if y is None else x + y - z)
     one, two, three = torch.ones(()), torch.full((2,), 2.0), torch.full((3,), 3.0)
     for _ in range(2):
-        assert torch.equal(add(one, two), torch.full((2,), 3.0))
-        assert torch.equal(add(one, three), torch.full((3,), 4.0))
-        assert torch.equal(add(one, None), one)
-        assert add(one, two.double()).dtype == torch.float64
-    assert fake == [[(), (2,)], [(), (3,)], [()], [(), (2,)]]
+        assert torch.equal(subtract(one, two, one), two)
+        assert torch.equal(subtract(one, three, one), three)
+        assert torch.equal(subtract(one, None, two), torch.full((2,), -1.0))
+        assert subtract(one, two.double(), one).dtype == torch.float64
+    assert fake == [[(), (2,), ()], [(), (3,), ()], [(), (2,)], [(), (2,), ()]]
 
 
 def test_compiled_functions_return_what_the_function_returns(fake):

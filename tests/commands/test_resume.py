@@ -11,9 +11,7 @@ from metaopt.commands import train as command
 from metaopt.commands.interrupt import StopRequest
 from metaopt.policies.file import load_policy_file
 
-# Two runs that measure for themselves may train different numbers of tasks side by side, and so round differently.
-PLANNED = "inner.task_chunk=2"
-LONG = (*SMALL, PLANNED, "outer.iterations=150", "evaluation.n_tasks=0", "threads=1")
+LONG = (*SMALL, "outer.iterations=150", "evaluation.n_tasks=0", "threads=1")
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +66,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number, whole, tmp_path):
 
 def test_a_stop_at_every_iteration_changes_nothing(tmp_path, monkeypatch):
     """Stops in this process, so that each iteration can be the one after which the run is resumed."""
-    assert train_small(tmp_path / "whole", PLANNED, "outer.patience=3") == 0
+    assert train_small(tmp_path / "whole", "outer.patience=3") == 0
     folder = tmp_path / "run"
     monkeypatch.setattr(StopRequest, "__call__", lambda self: setattr(self, "signal", signal.SIGTERM) or True)
-    assert train_small(folder, PLANNED, "outer.patience=3") == 143
+    assert train_small(folder, "outer.patience=3") == 143
     for _ in range(3):
         assert run_train(f"resume={folder}") == 143
     monkeypatch.undo()

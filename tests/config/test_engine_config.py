@@ -15,6 +15,7 @@ from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
 from metaopt.inner.truncated import Truncated
 from metaopt.models.mlp import mlp
+from metaopt.outer.loop import sample
 from metaopt.types import Batch, Kind, TaskSpec
 
 KINDS = {
@@ -128,17 +129,28 @@ def test_a_plan_that_is_given_is_kept(build, monkeypatch):
 def test_what_is_left_open_is_planned_and_told(build):
     job = build()
     assert job.plan.hypergradient == "reverse"  # three steps
-    assert job.plan.task_chunk in (1, 2)
+    assert job.plan.task_chunk == 2
     assert not job.plan.compile
     card = job.card.config["inner"]
     assert (card["hypergradient"], card["compile"]) == ("reverse", False)
     assert card["task_chunk"] == job.plan.adapt_chunk == job.problem.chunk
 
 
-def test_planning_changes_neither_the_policy_nor_the_tasks_that_follow(build):
-    from metaopt.outer.loop import sample
+CONV4 = ("model=conv4", "model.channels=2", "tracking=none", "inner.horizon=2", "outer.validation_tasks=2")
 
-    planned, given = build(), build(*QUICK)
+
+def test_only_convolutions_are_measured(build, composed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(planning, "fastest_chunk", lambda size, _: asked.append(size) or (4, "measured"))
+    assert build("outer.meta_batch=5").plan.task_chunk == 5
+    assert not asked
+    job = build_job(train_config(composed(*CONV4, "outer.meta_batch=5")))
+    assert (job.plan.task_chunk, job.problem.chunk) == (4, 4)
+    assert asked == [5]
+
+
+def test_planning_changes_neither_the_policy_nor_the_tasks_that_follow(composed):
+    planned, given = (build_job(train_config(composed(*CONV4, *more, "outer.meta_batch=2"))) for more in ((), QUICK))
     for (name, p), q in zip(planned.state.policy.named_parameters(), given.state.policy.parameters(), strict=True):
         assert torch.equal(p, q), name
     first, second = (sample(job.problem, "meta_train", 2, job.state.generator)[0] for job in (planned, given))

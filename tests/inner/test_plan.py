@@ -22,7 +22,16 @@ from metaopt.inner.plan import (
 )
 
 GIB = 2**30
-SMALL = Workload(horizon=50, iterations=100, meta_batch=16, tensors=6, carry=10_000, activations=2_000, itemsize=4)
+SMALL = Workload(
+    horizon=50,
+    iterations=100,
+    meta_batch=16,
+    tensors=6,
+    carry=10_000,
+    activations=2_000,
+    itemsize=4,
+    convolutional=True,
+)
 LONG = replace(SMALL, horizon=1000, iterations=10_000)
 
 
@@ -141,6 +150,12 @@ def test_no_more_tasks_are_measured_than_a_meta_batch_has_and_none_twice(meta_ba
     asked = []
     assert fastest_chunk(meta_batch, lambda size: asked.append(size) or 1.0)[0] == meta_batch
     assert asked == measured
+
+
+def test_without_convolutions_nothing_is_measured_and_all_tasks_go_together():
+    plan = planned(replace(LONG, convolutional=False), seconds_at=unmeasured)
+    assert (plan.task_chunk, plan.adapt_chunk) == (16, MANY_TASKS)
+    assert planned(replace(LONG, convolutional=False), task_chunk=3).task_chunk == 3
 
 
 def test_a_meta_batch_of_one_task_is_not_measured():

@@ -40,6 +40,13 @@ def take_tasks(tasks: TaskBatch, index: int | slice | Tensor) -> TaskBatch:
     return TaskBatch(*(Batch(batch.x[index], batch.y[index]) for batch in tasks))
 
 
+def row(tensor: Tensor, index: int | Tensor) -> Tensor:
+    """tensor[index] for an int or a scalar int64 tensor, whose value a traced function must not look at."""
+    if isinstance(index, int):
+        return tensor[index]
+    return tensor.index_select(0, index.reshape(1)).squeeze(0)
+
+
 def count_tasks(tasks: TaskBatch) -> int:
     """Number of tasks in the batch."""
     return tasks.support.x.shape[0]

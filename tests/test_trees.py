@@ -7,6 +7,7 @@ from metaopt.trees import (
     cloned,
     count_tasks,
     detached,
+    row,
     stacked,
     take_tasks,
 )
@@ -63,3 +64,9 @@ def test_taking_tasks_takes_the_same_ones_of_each_set(tasks):
         assert torch.equal(one.y, whole.y[1])
         assert torch.equal(some.y, whole.y[1:])
         assert torch.equal(chosen.x, whole.x[[2, 0]])
+
+
+def test_a_row_is_the_same_by_an_int_and_by_a_scalar_tensor(tree):
+    for name, tensor in tree.items():
+        assert torch.equal(row(tensor, 2), tensor[2]), name
+        assert torch.equal(row(tensor, torch.tensor(2)), tensor[2]), name

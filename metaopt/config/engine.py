@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,14 +24,12 @@ from metaopt.inner.through_higher import ThroughHigher
 from metaopt.inner.truncated import Truncated
 from metaopt.models.model import Model, count_activations
 from metaopt.models.objective import Objective, objective, objective_of
+from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import Kind, Params
-
-if TYPE_CHECKING:
-    from metaopt.outer.loop import Validation
 
 MEASURED_TASKS = 16
 """Tasks on which chunks are measured, at most."""
@@ -52,8 +49,6 @@ def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
         )
     if inner.engine == "higher" and inner.compile is True:
         raise ConfigError("inner.compile=true is not for inner.engine=higher; leave out one of them")
-    if inner.hypergradient == "forward" and inner.compile is True:
-        raise ConfigError("inner.compile=true is not for inner.hypergradient=forward; leave out one of them")
     if inner.hypergradient == "reverse" and inner.compile is True and inner.horizon > LONGEST_COMPILED_REVERSE:
         raise ConfigError(
             f"inner.hypergradient=reverse compiles the whole unroll, for a horizon of at most "
@@ -100,7 +95,7 @@ def build_hypergradient(
         "mixed": lambda: Mixed(1, second, chunk, compiler),
         "checkpointing": lambda: Checkpointing(inner.stored_steps, second, chunk, compiler),
         "truncated": lambda: Truncated(inner.window, second, chunk, compiler),
-        "forward": lambda: Forward(chunk),
+        "forward": lambda: Forward(chunk, compiler),
         "first_order": lambda: Mixed(1, "none", chunk, compiler),
     }
     return ways[plan.hypergradient]()

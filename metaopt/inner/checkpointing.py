@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
-from metaopt.inner.compile import Compiler, Eager
+from metaopt.inner.compile import Compiler
 from metaopt.inner.draws import Draws
-from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
-from metaopt.inner.mixed import differentiate_window
-from metaopt.inner.pieces import Pieces, SecondDerivative
-from metaopt.inner.program import Program
+from metaopt.inner.pieces import SecondDerivative
+from metaopt.inner.sweep import Sweep
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
 from metaopt.types import TaskBatch
@@ -27,9 +23,7 @@ class Checkpointing:
 
     Args:
         stored: number of stored steps; None: about √horizon.
-        second: how a step gets its Hessian-vector product; see `SecondDerivative`.
-        chunk: tasks side by side.
-        compiler: compiles a step forth and a step back, whatever the horizon.
+        second, chunk, compiler: see `Sweep`.
     """
 
     def __init__(
@@ -39,22 +33,17 @@ class Checkpointing:
         chunk: int = 64,
         compiler: Compiler | None = None,
     ) -> None:
-        compiler = compiler or Eager()
         self.stored = stored
         self.chunk = chunk
-        self._pieces = PerPolicy(lambda policy, objective: Pieces(Program(policy, objective), second, compiler))
+        self._sweep = Sweep(second, chunk, compiler)
 
     def __call__(
         self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        pieces = self._pieces(policy, objective)
-        every = spacing(horizon, self.stored)
-
-        def differentiate(group: Group) -> tuple[Tensor, ...]:
-            return differentiate_window(pieces, group, horizon, every)
-
-        return in_groups(pieces.program, tasks, draws, self.chunk, differentiate)
+        return self._sweep(
+            policy, objective, tasks, draws, horizon, every=spacing(horizon, self.stored), window=horizon
+        )
 
 
 def spacing(horizon: int, stored: int | None = None) -> int:

@@ -131,6 +131,9 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
         # A derivative computes again what the function beneath it has computed.
         traced.graph = fx_graph_cse(traced.graph)
         simplify(traced.graph)
+        for name, captured in list(traced.named_buffers()):
+            if captured._is_zerotensor():  # a tangent of zeros without memory, which the compiler cannot handle
+                setattr(traced, name, torch.zeros(captured.shape, dtype=captured.dtype))
         traced.recompile()
         mode = FakeTensorMode(shape_env=ShapeEnv())
         examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]

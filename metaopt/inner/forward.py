@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from metaopt.errors import ConfigError
+from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
 from metaopt.inner.jvp import jvp
+from metaopt.inner.pieces import query_derivatives
 from metaopt.inner.program import Data, Program, Step, side_by_side
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
@@ -26,11 +31,12 @@ class Forward:
 
     Args:
         chunk: tasks side by side.
+        compiler: compiles a step with its tangents, whatever the horizon; None: not compiled.
     """
 
-    def __init__(self, chunk: int = 64) -> None:
+    def __init__(self, chunk: int = 64, compiler: Compiler | None = None) -> None:
         self.chunk = chunk
-        self._tangents = PerPolicy(lambda policy, objective: _Tangents(Program(policy, objective)))
+        self._tangents = PerPolicy(lambda policy, own: _Tangents(Program(policy, own), compiler or Eager()))
 
     def __call__(
         self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
@@ -44,13 +50,12 @@ class Forward:
         tangents = self._tangents(policy, objective)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
-            directions = torch.eye(len(group.hyper), dtype=group.hyper.dtype, device=group.hyper.device)
-            carry, moved = tangents.enter(group.hyper, directions, group.data.noise)
+            values, values_moved, carry, moved = tangents.enter(group.hyper, group.data.noise)
             support_loss = carry.new_zeros(len(carry))
-            for step in range(horizon):
-                carry, moved, support_loss = tangents.advance(group.hyper, directions, carry, moved, step, *group.data)
-            grads, loss, accuracy = tangents.finish(carry, moved, *group.query)
-            return grads, loss, accuracy, support_loss
+            for step in tangents.steps(horizon):
+                carry, moved, support_loss = tangents.advance(values, values_moved, carry, moved, step, *group.data)
+            by_carry, loss, accuracy = query_derivatives(tangents.program, carry, *group.query)
+            return torch.einsum("tnc,tc->tn", moved, by_carry), loss, accuracy, support_loss
 
         return in_groups(tangents.program, tasks, draws, self.chunk, differentiate)
 
@@ -67,52 +72,52 @@ def check_numbers(numbers: int) -> None:
 class _Tangents:
     """The unroll's pieces with their derivatives by each of the policy's numbers, for tasks side by side."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, compiler: Compiler) -> None:
         self.program = program
+        self.steps: Callable[[int], list[Step]] = compiler.steps
+        self.advance = compiler(self._advance)
 
-    def enter(self, hyper: Tensor, directions: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """What tasks carry at first, [tasks, carry], and how each number moves it, [tasks, numbers, carry]."""
+    def enter(self, hyper: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Values and what tasks carry at first, and how each number moves them.
+
+        Returns:
+            [values], [numbers, values], [tasks, carry], [tasks, numbers, carry].
+        """
+        values = self.program.read(hyper)
+        values_moved = torch.func.vmap(lambda direction: jvp(self.program.read, (hyper,), (direction,))[1])(
+            torch.eye(len(hyper), dtype=hyper.dtype, device=hyper.device)
+        )
 
         def begin(draws: Tensor) -> tuple[Tensor, Tensor]:
-            def by(direction: Tensor) -> tuple[Tensor, Tensor]:
-                return jvp(lambda own: self.program.begin(self.program.read(own), draws), (hyper,), (direction,))
+            def by(move: Tensor) -> tuple[Tensor, Tensor]:
+                return jvp(lambda own: self.program.begin(own, draws), (values,), (move,))
 
-            carry, moved = torch.func.vmap(by)(directions)
+            carry, moved = torch.func.vmap(by)(values_moved)
             return carry[0], moved
 
-        return side_by_side(begin, len(noise))(noise)
+        carry, moved = side_by_side(begin, len(noise))(noise)
+        return values, values_moved, carry, moved
 
-    def advance(
+    def _advance(
         self,
-        hyper: Tensor,
-        directions: Tensor,
+        values: Tensor,
+        values_moved: Tensor,
         carry: Tensor,
         moved: Tensor,
         step: Step,
-        noise: Tensor,
-        x: Tensor,
-        y: Tensor,
-        order: Tensor | None,
+        *data: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One inner step: what tasks carry after it, how each number moves it, and the support losses before it."""
 
-        def one_task(now: Tensor, moves: Tensor, *data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def one_task(now: Tensor, moves: Tensor, *task: Any) -> tuple[Tensor, Tensor, Tensor]:
             def train(own: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-                return self.program.advance(self.program.read(own), carried, Data(*data), step)
+                return self.program.advance(own, carried, Data(*task), step)
 
-            def by(direction: Tensor, move: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-                (after, loss), (after_moved, _) = jvp(train, (hyper, now), (direction, move))
+            def by(value_move: Tensor, move: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                (after, loss), (after_moved, _) = jvp(train, (values, now), (value_move, move))
                 return after, after_moved, loss
 
-            after, after_moved, loss = torch.func.vmap(by)(directions, moves)
+            after, after_moved, loss = torch.func.vmap(by)(values_moved, moves)
             return after[0], after_moved, loss[0]
 
-        return side_by_side(one_task, len(carry))(carry, moved, noise, x, y, order)
-
-    def finish(self, carry: Tensor, moved: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivatives of the query losses by each number, [tasks, numbers]; the losses; the accuracies."""
-        with torch.enable_grad():
-            leaf = carry.detach().requires_grad_()
-            loss, accuracy = side_by_side(self.program.score, len(carry))(leaf, x, y)
-            (by_carry,) = torch.autograd.grad(loss.sum(), (leaf,))
-        return torch.einsum("tnc,tc->tn", moved, by_carry), loss.detach(), accuracy.detach()
+        return side_by_side(one_task, len(carry))(carry, moved, *data)

@@ -32,11 +32,12 @@ class Pieces:
 
     def __init__(self, program: Program, second: SecondDerivative, compiler: Compiler) -> None:
         self.program = program
+        self._second = second
         self.steps: Callable[[int], list[Step]] = compiler.steps
         self.enter = compiler(self._enter)
         self.advance = compiler(self._advance)
         self.finish = compiler(self._finish)
-        self.back = compiler(self._back if second == "reverse" else self._back_apart(second == "forward"))
+        self.back = compiler(self._back)
         self.leave = compiler(self._leave)
 
     def _enter(self, hyper: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,20 +46,14 @@ class Pieces:
         begin = side_by_side(lambda draws: self.program.begin(values, draws), len(noise))
         return values, begin(noise).contiguous()  # where all tasks start alike, they would share one row of memory
 
-    def _advance(
-        self, values: Tensor, carry: Tensor, step: Step, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _advance(self, values: Tensor, carry: Tensor, step: Step, *data: Tensor | None) -> tuple[Tensor, Tensor]:
         """One inner step: ([tasks, carry], support losses before it, [tasks])."""
-        function = side_by_side(lambda c, *data: self.program.advance(values, c, Data(*data), step), len(carry))
-        return function(carry, noise, x, y, order)
+        function = side_by_side(lambda now, *task: self.program.advance(values, now, Data(*task), step), len(carry))
+        return function(carry, *data)
 
     def _finish(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivative of each query loss by what its task carries, [tasks, carry]; the losses; the accuracies."""
-        with torch.enable_grad():
-            leaf = carry.detach().requires_grad_()
-            loss, accuracy = side_by_side(self.program.score, len(carry))(leaf, x, y)
-            (cotangent,) = torch.autograd.grad(loss.sum(), (leaf,))
-        return cotangent, loss.detach(), accuracy.detach()
+        """See `query_derivatives`."""
+        return query_derivatives(self.program, carry, x, y)
 
     def _back(
         self,
@@ -67,10 +62,7 @@ class Pieces:
         step: Step,
         cotangent: Tensor,
         collected: Tensor,
-        noise: Tensor,
-        x: Tensor,
-        y: Tensor,
-        order: Tensor | None,
+        *data: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Takes derivatives by what is carried after a step to those by what is carried before it.
 
@@ -80,61 +72,57 @@ class Pieces:
             step: the step.
             cotangent: derivative of each query loss by what is carried after the step, [tasks, carry].
             collected: derivatives by the values from later steps, [tasks, values].
-            noise, x, y, order: the data; see `Data`.
+            data: the fields of `Data`.
 
         Returns:
             The derivatives by what is carried before, and by the values including this step's share.
         """
 
-        def advance(learned: Tensor, now: Tensor, *data: Any) -> Tensor:
-            return self.program.advance(learned, now, Data(*data), step)[0]
-
-        with torch.enable_grad():
-            learned, before = _leaves(values.expand(len(carry), -1), carry)
-            after = side_by_side(advance, len(carry))(learned, before, noise, x, y, order)
-            by_values, by_carry = torch.autograd.grad(after, (learned, before), cotangent, materialize_grads=True)
+        learned, before = _leaves(values.expand(len(carry), -1), carry)
+        if self._second == "reverse":
+            by_values, by_carry = self._through_step(learned, before, step, cotangent, data)
+        else:
+            by_values, by_carry = self._through_update_and_loss(learned, before, step, cotangent, data)
         return by_carry, collected + by_values
 
-    def _back_apart(self, with_curvature: bool) -> Callable[..., Any]:
-        """`_back` with the update and the gradient differentiated apart, the latter in forward mode if at all."""
+    def _through_step(
+        self, learned: Tensor, before: Tensor, step: Step, cotangent: Tensor, data: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Derivatives by the values and by what was carried, in reverse mode over reverse mode."""
 
-        def back(
-            values: Tensor,
-            carry: Tensor,
-            step: Step,
-            cotangent: Tensor,
-            collected: Tensor,
-            noise: Tensor,
-            x: Tensor,
-            y: Tensor,
-            order: Tensor | None,
-        ) -> tuple[Tensor, Tensor]:
-            n_tasks, n_params = len(carry), self.program.params.size
+        def advance(own: Tensor, now: Tensor, *task: Any) -> Tensor:
+            return self.program.advance(own, now, Data(*task), step)[0]
 
-            def gradient(params: Tensor, *data: Any) -> Tensor:
-                return self.program.gradient(params, Data(*data), step)[0]
+        with torch.enable_grad():
+            after = side_by_side(advance, len(before))(learned, before, *data)
+            return torch.autograd.grad(after, (learned, before), cotangent, materialize_grads=True)  # type: ignore[return-value]
 
-            def curvature(params: Tensor, direction: Tensor, *data: Any) -> Tensor:
-                return jvp(lambda p: gradient(p, *data), (params,), (direction,))[1]
+    def _through_update_and_loss(
+        self, learned: Tensor, before: Tensor, step: Step, cotangent: Tensor, data: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """The same with update and gradient differentiated apart, the gradient in forward mode if at all."""
+        n_tasks, n_params = len(before), self.program.params.size
 
-            def update(learned: Tensor, now: Tensor, grads: Tensor, draws: Tensor) -> Tensor:
-                return self.program.update(learned, now, grads, draws, step)
+        def gradient(params: Tensor, *task: Any) -> Tensor:
+            return self.program.gradient(params, Data(*task), step)[0]
 
-            params = carry[:, :n_params]
-            found = side_by_side(gradient, n_tasks)(params, noise, x, y, order).detach()
-            with torch.enable_grad():
-                sources = _leaves(values.expand(n_tasks, -1), carry, found)
-                after = side_by_side(update, n_tasks)(*sources, noise)
-                by_values, by_carry, by_gradient = torch.autograd.grad(
-                    after, sources, cotangent, materialize_grads=True
-                )
-            if with_curvature:
-                through_loss = side_by_side(curvature, n_tasks)(params, by_gradient, noise, x, y, order)
-                padding = (0, carry.shape[1] - n_params)
-                by_carry = by_carry + torch.nn.functional.pad(through_loss.detach(), padding)
-            return by_carry, collected + by_values
+        def curvature(params: Tensor, direction: Tensor, *task: Any) -> Tensor:
+            return jvp(lambda p: gradient(p, *task), (params,), (direction,))[1]
 
-        return back
+        def update(own: Tensor, now: Tensor, grads: Tensor, draws: Tensor) -> Tensor:
+            return self.program.update(own, now, grads, draws, step)
+
+        params = before.detach()[:, :n_params]
+        (found,) = _leaves(side_by_side(gradient, n_tasks)(params, *data))
+        with torch.enable_grad():
+            after = side_by_side(update, n_tasks)(learned, before, found, data[0])
+            by_values, by_carry, by_gradient = torch.autograd.grad(
+                after, (learned, before, found), cotangent, materialize_grads=True
+            )
+        if self._second == "forward":
+            through_loss = side_by_side(curvature, n_tasks)(params, by_gradient, *data).detach()
+            by_carry = by_carry + torch.nn.functional.pad(through_loss, (0, before.shape[1] - n_params))
+        return by_values, by_carry
 
     def _leave(self, hyper: Tensor, noise: Tensor, cotangent: Tensor, collected: Tensor) -> Tensor:
         """Derivatives by the policy's parameters, [tasks, numbers], from those by values and by the beginning."""
@@ -150,6 +138,15 @@ class Pieces:
             outputs, cotangents = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
             (by_hyper,) = torch.autograd.grad(outputs, (own,), cotangents)
         return by_hyper
+
+
+def query_derivatives(program: Program, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivative of each query loss by what its task carries, [tasks, carry]; the losses; the accuracies."""
+    (leaf,) = _leaves(carry)
+    with torch.enable_grad():
+        loss, accuracy = side_by_side(program.score, len(carry))(leaf, x, y)
+        (cotangent,) = torch.autograd.grad(loss.sum(), (leaf,))
+    return cotangent, loss.detach(), accuracy.detach()
 
 
 def _leaves(*tensors: Tensor) -> tuple[Tensor, ...]:

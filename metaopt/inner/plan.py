@@ -115,15 +115,14 @@ def make_plan(
         reasons.append(reason)
     else:
         adapt_chunk = task_chunk
-    compiled = compile_
-    if compiled is None:
-        compiled, reason = earns_compilation(workload, hypergradient, task_chunk)
+    if compile_ is None:
+        compile_, reason = earns_compilation(workload, hypergradient, task_chunk)
         reasons.append(reason)
     if hypergradient == "auto":
         budget = int(SHARE_OF_MEMORY * (machine_memory() if memory is None else memory))
-        hypergradient, reason = choose_method(workload, task_chunk, compiled, budget)
+        hypergradient, reason = choose_method(workload, task_chunk, compile_, budget)
         reasons.insert(0, reason)
-    return Plan(hypergradient, task_chunk, adapt_chunk, compiled, "; ".join(reasons) or "as configured")
+    return Plan(hypergradient, task_chunk, adapt_chunk, compile_, "; ".join(reasons) or "as configured")
 
 
 def choose_method(workload: Workload, chunk: int, compiled: bool, budget: int) -> tuple[str, str]:
@@ -145,8 +144,6 @@ def earns_compilation(workload: Workload, hypergradient: str, chunk: int) -> tup
     """Whether to compile, and why. Counts operations instead of measuring, so that equal runs decide alike."""
     if hypergradient == "reverse" and workload.horizon > LONGEST_COMPILED_REVERSE:
         return False, f"reverse mode is compiled up to {LONGEST_COMPILED_REVERSE} steps"
-    if hypergradient == "forward":
-        return False, "forward mode is not compiled"
     groups = workload.iterations * -(-workload.meta_batch // chunk)
     seconds = groups * workload.tensors * (1.0e-3 + 0.4e-3 * workload.horizon)
     if seconds < COMPILE_SECONDS:

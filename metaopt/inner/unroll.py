@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.policies.rule import Start, State, UpdateRule
+from metaopt.trees import row
 from metaopt.types import Batch, Loss, Params
 
 Gradient: TypeAlias = Callable[[Params, Batch], tuple[Params, Tensor]]
@@ -41,7 +42,7 @@ def minibatch(support: Batch, order: Tensor | None, step: int | Tensor) -> Batch
     """
     if order is None:
         return support
-    rows = order[step] if isinstance(step, int) else order.index_select(0, step.reshape(1)).squeeze(0)
+    rows = row(order, step)
     return Batch(support.x[rows], support.y[rows])
 
 

@@ -36,7 +36,7 @@ def flatten(policy: Policy, belongs: Callable[[str], bool]) -> tuple[FlatGroup, 
     """
     named = dict(policy.named_parameters())
     layout = Layout({name: p.shape for name, p in named.items()})
-    flat = layout.pack({name: p.detach() for name, p in named.items()}).clone()
+    flat = layout.pack({name: p.detach() for name, p in named.items()})
     first = sum(p.numel() for name, p in named.items() if not belongs(name))
     order = [belongs(name) for name in named]
     assert order == sorted(order), "the second group's parameters must follow the others"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.policies.rule import State, UpdateRule
+from metaopt.trees import row
 from metaopt.types import Params
 
 Strength: TypeAlias = Mapping[str, "Tensor | float"]
@@ -95,6 +96,4 @@ def at_step(factors: Tensor, step: int | Tensor) -> Tensor:
         step: an int, or a scalar int64 tensor.
     """
     last = factors.shape[0] - 1
-    if isinstance(step, int):
-        return factors[min(step, last)]
-    return factors.index_select(0, step.clamp(max=last).reshape(1)).squeeze(0)
+    return row(factors, min(step, last) if isinstance(step, int) else step.clamp(max=last))

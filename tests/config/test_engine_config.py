@@ -94,7 +94,7 @@ def test_a_shorter_window_makes_another_hypergradient(build):
     assert not torch.allclose(short, long, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "forward"])
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(("flag", "compiler"), [("true", Inductor), ("false", Eager)])
 def test_compiling_is_as_configured(name, flag, compiler, build, monkeypatch):
     made = []
@@ -183,14 +183,6 @@ def test_the_other_engine_is_not_compiled(refusal):
     text = refusal("inner.engine=higher", "inner.compile=true")
     assert text.startswith("inner.compile=true ")
     assert "inner.engine=higher" in text
-
-
-def test_forward_mode_is_not_compiled(refusal, build):
-    overrides = ("inner.hypergradient=forward", "policy=global", "inner.task_chunk=2")
-    text = refusal(*overrides, "inner.compile=true")
-    assert text.startswith("inner.compile=true ")
-    assert "inner.hypergradient=forward" in text
-    assert not build(*overrides, "outer.iterations=100000000").plan.compile
 
 
 def test_reverse_mode_over_many_steps_is_not_compiled(refusal, build):

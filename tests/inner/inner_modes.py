@@ -1,4 +1,4 @@
-"""The ways to the hypergradient; each takes `chunk`, and all but forward mode a `compiler`."""
+"""The ways to the hypergradient; each takes `chunk` and `compiler`."""
 
 from functools import partial
 
@@ -36,7 +36,6 @@ ALL = {
     "truncated_2": partial(Truncated, window=2),
     "truncated_1_none": partial(Truncated, window=1, second="none"),
 }
-COMPILABLE = [name for name in ALL if name != "forward"]
 
 
 def fits(name, problem):

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch._inductor.compile_fx as inductor
-from inner_modes import ALL, COMPILABLE
+from inner_modes import ALL
 from inner_problems import (
     above,
     conv4_problem,
@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 import metaopt.inner.compile as module
 from metaopt.inner.compile import Eager, Inductor
 from metaopt.inner.draws import cast_draws
+from metaopt.inner.forward import Forward
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.reverse import Reverse
 from metaopt.trees import cast_tasks
@@ -58,6 +59,7 @@ COMPILED = {
     "reverse": partial(Reverse, False, 64),
     "mixed": partial(Mixed, 1, "reverse", 64),
     "mixed_forward": partial(Mixed, 1, "forward", 64),
+    "forward": partial(Forward, 64),
 }
 
 
@@ -77,7 +79,7 @@ def test_what_is_compiled_takes_values_tasks_and_steps_as_arguments(mode, monkey
 
     first = problem.hypergradients(method)
     count = len(calls)
-    assert count == {"reverse": 1, "mixed": 5, "mixed_forward": 5}[mode]
+    assert count == {"reverse": 1, "mixed": 5, "mixed_forward": 5, "forward": 1}[mode]
     assert_same(first, problem.hypergradients(Reverse()), 1e-10)
     again = problem.hypergradients(method)
     assert torch.equal(again.flat, first.flat)
@@ -241,7 +243,7 @@ def test_the_eager_compiler_changes_nothing():
     assert Eager().steps(3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("mode", COMPILABLE)
+@pytest.mark.parametrize("mode", ALL)
 def test_where_compiling_fails_one_line_says_so_and_nothing_else_changes(mode, monkeypatch):
     attempts, lines = [], []
 

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
-from inner_modes import ALL, COMPILABLE, EXACT, FIRST_ORDER, fits
+from inner_modes import ALL, EXACT, FIRST_ORDER, fits
 from inner_problems import (
     GRANULARITIES,
     REGIMES,
@@ -244,7 +244,7 @@ class TensorSteps(Eager):
         return [torch.tensor(step) for step in range(horizon)]
 
 
-@pytest.mark.parametrize("mode", [mode for mode in EXACT if mode in COMPILABLE])
+@pytest.mark.parametrize("mode", EXACT)
 @regimes
 def test_steps_may_be_tensors(mode, regime):
     problem = shared_problem("classification", regime, "tensor")
@@ -259,7 +259,7 @@ def test_beyond_the_schedule_its_last_factor_holds(mode, options):
         lr=StrengthSettings("learned", 0.3, "tensor"), schedule="step_tensor", init=InitSettings("learned")
     )
     problem = make_problem(settings, tiny_mlp(), horizon=2)._replace(horizon=5)
-    found = problem.hypergradients(EXACT[mode](**(options if mode in COMPILABLE else {})))
+    found = problem.hypergradients(EXACT[mode](**options))
     assert_same(found, problem.hypergradients(Reverse()))
 
 

@@ -114,10 +114,6 @@ def test_the_whole_unroll_is_compiled_for_a_short_horizon_alone():
         assert earns_compilation(workload, "mixed", 16)[0]
 
 
-def test_forward_mode_is_not_compiled():
-    assert not earns_compilation(replace(LONG, iterations=10**6), "forward", 16)[0]
-
-
 def test_equal_runs_decide_alike_however_fast_the_machine_is():
     plans = [planned(LONG, task_chunk=4, seconds_at=lambda _, s=s: s) for s in (1e-3, 1e3)]
     assert plans[0] == plans[1]

@@ -14,7 +14,7 @@ from higher.optim import DifferentiableOptimizer
 from torch import nn
 from workloads import Arrays, Workload
 
-from candidates.torch_peer import as_arrays, learned, loss, network, outer_adam, tasks
+from candidates.torch_peer import TorchPeer, learned, loss, network, tasks
 
 
 class RatedSGD(torch.optim.SGD):
@@ -34,32 +34,18 @@ class DifferentiableRatedSGD(DifferentiableOptimizer):
 higher.register_optim(RatedSGD, DifferentiableRatedSGD)
 
 
-class ThroughHigher:
+class ThroughHigher(TorchPeer):
     """See `Candidate`."""
 
     def __init__(self, workload: Workload, arrays: Arrays) -> None:
-        self._workload = workload
+        super().__init__(workload, learned(workload, arrays))
         self._tasks = tasks(workload, arrays)
         self._module = network(workload)
-        self._hyper = learned(workload, arrays)
         if workload.learned_init:
             for name in workload.shapes:
                 layer, _, kind = name.rpartition(".")
                 setattr(self._module.get_submodule(layer), kind, self._hyper[f"init.{name}"])
         self._sgd = RatedSGD([{"params": [p]} for p in self._module.parameters()], lr=workload.lr)
-        self._adam = outer_adam(self._hyper)
-
-    def hypergradients(self) -> Arrays:
-        """See `Candidate`."""
-        self._differentiate()
-        return as_arrays(self._hyper)
-
-    def iteration(self) -> None:
-        """See `Candidate`."""
-        self._differentiate()
-        if self._workload.outer_update:
-            self._adam.step()
-        self._adam.zero_grad()
 
     def _differentiate(self) -> None:
         workload = self._workload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from itertools import pairwise
 from typing import NamedTuple
@@ -94,3 +95,33 @@ def as_arrays(hyper: dict[str, nn.Parameter]) -> Arrays:
         grads[name] = parameter.grad.numpy().copy()
         parameter.grad = None
     return grads
+
+
+class TorchPeer(ABC):
+    """A `Candidate` that accumulates hypergradients in the `.grad` of what is learned.
+
+    Args:
+        workload: what is run.
+        hyper: what is learned; see `learned`.
+    """
+
+    def __init__(self, workload: Workload, hyper: dict[str, nn.Parameter]) -> None:
+        self._workload = workload
+        self._hyper = hyper
+        self._adam = outer_adam(hyper)
+
+    def hypergradients(self) -> Arrays:
+        """See `Candidate`."""
+        self._differentiate()
+        return as_arrays(self._hyper)
+
+    def iteration(self) -> None:
+        """See `Candidate`."""
+        self._differentiate()
+        if self._workload.outer_update:
+            self._adam.step()
+        self._adam.zero_grad()
+
+    @abstractmethod
+    def _differentiate(self) -> None:
+        """Accumulates the hypergradients of the mean query loss."""

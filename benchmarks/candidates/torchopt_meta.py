@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torchopt.base import EmptyState, GradientTransformation
 from workloads import Arrays, Workload
 
-from candidates.torch_peer import as_arrays, learned, loss, network, outer_adam, tasks
+from candidates.torch_peer import TorchPeer, learned, loss, network, tasks
 
 Tensors = dict[str, Tensor]
 
@@ -36,29 +36,15 @@ def rated_sgd(lr: Tensors, l2: Tensors) -> GradientTransformation:
     return GradientTransformation(init, update)
 
 
-class TorchOpt:
+class TorchOpt(TorchPeer):
     """See `Candidate`."""
 
     def __init__(self, workload: Workload, arrays: Arrays, side_by_side: bool) -> None:
-        self._workload = workload
+        super().__init__(workload, learned(workload, arrays))
         self._side_by_side = side_by_side
         self._module = network(workload)
         self._tasks = tasks(workload, arrays)
         self._stacked = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self._hyper = learned(workload, arrays)
-        self._adam = outer_adam(self._hyper)
-
-    def hypergradients(self) -> Arrays:
-        """See `Candidate`."""
-        self._differentiate()
-        return as_arrays(self._hyper)
-
-    def iteration(self) -> None:
-        """See `Candidate`."""
-        self._differentiate()
-        if self._workload.outer_update:
-            self._adam.step()
-        self._adam.zero_grad()
 
     def _differentiate(self) -> None:
         if self._side_by_side:

@@ -103,7 +103,7 @@ def make_plan(
         task_chunk: tasks side by side; None: to be measured.
         compile_: whether to compile; None: where the run is long enough to earn the time back.
         seconds_at: measures the time that a meta-batch takes in chunks of so many tasks.
-        memory: bytes of the machine; None: all that it has.
+        memory: bytes that the device has; None: those of the machine.
     """
     reasons: list[str] = []
     if task_chunk is None:
@@ -165,13 +165,15 @@ def fastest_chunk(meta_batch: int, seconds_at: Callable[[int], float]) -> tuple[
     return best, f"measured by tasks side by side {measured}"
 
 
-def quickest(call: Callable[[], object], repeats: int = 2) -> float:
-    """Seconds of the quickest of a few calls, after one that does not count."""
+def quickest(call: Callable[[], object], repeats: int = 2, wait: Callable[[], None] = lambda: None) -> float:
+    """Seconds of the quickest of a few calls, after one that does not count; `wait` returns when all is computed."""
     call()
+    wait()
     times: list[float] = []
     for _ in range(repeats):
         began = time.perf_counter()
         call()
+        wait()
         times.append(time.perf_counter() - began)
     return min(times)
 

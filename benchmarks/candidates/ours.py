@@ -27,16 +27,18 @@ from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSett
 from metaopt.types import Batch, Kind, Params, TaskBatch, TaskSpec
 
 METHODS = ("reverse", "mixed", "mixed_forward", "checkpointing", "eager_reverse", "eager_mixed", "eager_checkpointing")
-"""The variants that `method` knows. Without `eager`, what they run is compiled."""
+"""The variants that `method` knows; `mixed/4` has 4 tasks side by side. Without `eager`, what they run is compiled."""
 
 
-def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
+def method(workload: Workload, which: str | None = None, device: str = "cpu") -> HypergradientMethod:
     """The way to the hypergradient; without `which`, what `inner.hypergradient=auto` comes to in a long run."""
+    which, _, size = (which or "").partition("/")
     which = which or ("reverse" if workload.steps <= FEW_STEPS else "mixed")
     if which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
-    compiler = Eager() if which.startswith("eager") else Inductor()
-    chunk = 1 if workload.model == "conv4" else workload.tasks
+    compiler = Eager() if which.startswith("eager") else Inductor(device=torch.device(device))
+    alone = workload.model == "conv4" and device == "cpu"
+    chunk = int(size) if size else 1 if alone else workload.tasks
     match which.removeprefix("eager_"):
         case "reverse":
             return Reverse(chunk=chunk, compiler=compiler)
@@ -46,34 +48,39 @@ def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
             return Mixed(second="forward" if other == "mixed_forward" else "reverse", chunk=chunk, compiler=compiler)
 
 
-def build(workload: Workload, arrays: Arrays, variant: str | None) -> Ours:
+def build(workload: Workload, arrays: Arrays, variant: str | None, device: str = "cpu") -> Ours:
     """See `candidates.build`; the variant is the name of a method."""
-    return Ours(workload, arrays, method(workload, variant))
+    return Ours(workload, arrays, method(workload, variant, device), device=device)
 
 
 class Ours:
     """See `Candidate`."""
 
     def __init__(
-        self, workload: Workload, arrays: Arrays, way: HypergradientMethod, precision: str = "float32"
+        self,
+        workload: Workload,
+        arrays: Arrays,
+        way: HypergradientMethod,
+        precision: str = "float32",
+        device: str = "cpu",
     ) -> None:
         self._workload = workload
         self._method = way
         kind = Kind.regression if workload.regression else Kind.classification
         spec = TaskSpec(kind, workload.input_shape, workload.outputs)
         model = mlp(spec, workload.widths) if workload.model == "mlp" else conv4(spec)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         self._objective = build_objective(model, kind, precision)
         query = Batch(tensors["query_x"], tensors["query_y"])
         self._tasks = TaskBatch(Batch(tensors["support_x"], tensors["support_y"]), query, query)
         self._draws = Draws(_noise(workload, model, tensors), tensors.get("order"))
-        self._policy = _policy(workload, model, tensors)
+        self._policy = _policy(workload, model, tensors).to(device)
         self._settings = OuterSettings(lr=OUTER_LR, lr_schedule="constant")
         self._state = new_state(self._policy, self._settings, torch.Generator())
 
     def hypergradients(self) -> Arrays:
         """See `Candidate`."""
-        means = {name: grads.mean(0).numpy() for name, grads in self._differentiate().grads.items()}
+        means = {name: grads.mean(0).cpu().numpy() for name, grads in self._differentiate().grads.items()}
         return {name.removeprefix("log_strengths.").replace("/", "."): mean for name, mean in means.items()}
 
     def iteration(self) -> None:
@@ -111,7 +118,8 @@ def _policy(workload: Workload, model: Model, tensors: Params) -> Policy:
 def _noise(workload: Workload, model: Model, tensors: Params) -> dict[str, Tensor]:
     """The noise from which the policy makes the given initialisations."""
     if workload.learned_init:
-        return {name: torch.zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
+        like = tensors["support_x"]
+        return {name: like.new_zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
     noise = {}
     for name in model.shapes:
         mean, std = model.init[name]

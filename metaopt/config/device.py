@@ -56,7 +56,7 @@ def choose_device(setting: str, gpus: int, local_rank: int = 0, local_processes:
     if setting == "cpu" or (setting == "auto" and gpus == 0):
         return CPU
     if gpus == 0:
-        raise ConfigError(f"device is {setting!r}, but torch finds no GPU here; use device=cpu, or a torch built for the GPU")
+        raise ConfigError(f"device is {setting!r}, but torch finds no GPU here; use device=cpu")
     _, _, number = setting.partition(":")
     if number and int(number) >= gpus:
         names = ", ".join(f"cuda:{i}" for i in range(gpus))

@@ -186,7 +186,7 @@ def test_the_others_begin_when_the_first_is_done_and_follow_what_it_tells():
 def test_all_processes_follow_the_plan_of_the_first_and_write_nothing(tmp_path, monkeypatch):
     """A plan depends on measured times. No measurement would come to this one."""
     plan = {"hypergradient": "checkpointing", "task_chunk": 7, "adapt_chunk": 5, "compile": False, "why": "told"}
-    ranks, seen = Second("", json.dumps(plan), "", str(tmp_path / "run"), ""), []
+    ranks, seen = Second("", json.dumps(plan), "", str(tmp_path / "run"), "", "cpu"), []
     monkeypatch.setattr("metaopt.commands.train.from_environment", lambda: ranks)
     monkeypatch.setattr("metaopt.commands.train.meta_train", lambda problem, *_: seen.append(problem) or True)
     assert train_small(tmp_path / "other") == 0

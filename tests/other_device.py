@@ -4,6 +4,8 @@ Tensors on torch's device `meta` have shapes and no values. Their operations do 
 are, so that `apart` does; and it stands in for what a device with values could do.
 """
 
+import sys
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -74,4 +76,6 @@ def moved(problem):
 
 def allow_fused_adam(monkeypatch):
     """As a GPU has it; `apart` makes its steps, which do nothing."""
-    monkeypatch.setattr("torch.optim.adam._get_fused_kernels_supported_devices", lambda: ["cpu", ELSEWHERE.type])
+    for name in ("torch.optim.optimizer", "torch.optim.adam"):  # one or the other, depending on torch's version
+        module, both = sys.modules[name], ["cpu", ELSEWHERE.type]
+        monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda both=both: both, raising=False)

@@ -12,7 +12,7 @@ import torch
 from command_helpers import FEW, ROOT, SMALL, error_line, run_evaluate, run_train, train_small
 
 from metaopt.commands.interrupt import StopRequest
-from metaopt.commands.together import check_shares, first_alone, together
+from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.errors import ConfigError, DataError, MetaoptError
 from metaopt.outer.metrics import read_metrics
 from metaopt.outer.state import load_checkpoint
@@ -142,6 +142,13 @@ def test_each_process_needs_a_task():
     check_shares(2, SimpleNamespace(count=2))
     with pytest.raises(ConfigError, match=r"outer\.meta_batch=2 cannot be divided among 3 processes"):
         check_shares(2, SimpleNamespace(count=3))
+
+
+def test_all_processes_must_compute_on_devices_of_one_kind():
+    check_devices("cuda", Second("cuda"))
+    for kind in ("cuda", "cpu"):
+        with pytest.raises(ConfigError, match="device=auto means cpu and cuda on different machines; give device=cpu"):
+            check_devices(kind, Second("cpu" if kind == "cuda" else "cuda"))
 
 
 class Second:

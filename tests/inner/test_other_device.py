@@ -67,6 +67,28 @@ def test_the_steps_of_compiled_functions_are_on_their_device(small, name):
         assert_all_elsewhere(small.hypergradients(ALL[name](compiler=compiler)))
 
 
+@pytest.mark.parametrize("name", ["mixed", "forward"])
+def test_functions_are_compiled_for_their_device(small, name, monkeypatch):
+    import torch._inductor.config as settings
+    from torch._inductor import compile_fx
+
+    seen, threads = [], settings.cpp.threads
+
+    def compile_fx_inner(traced, examples, cpp_wrapper):
+        assert not cpp_wrapper
+        assert settings.cpp.threads == threads
+        assert_elsewhere(*examples)
+        seen.extend(traced.buffers())  # a tangent of zeros is one
+        return lambda tensors: traced(*tensors)
+
+    monkeypatch.setattr(compile_fx, "compile_fx_inner", compile_fx_inner)
+    compiler = Inductor(pytest.fail, ELSEWHERE)
+    with apart():
+        assert_all_elsewhere(small.hypergradients(ALL[name](compiler=compiler)))
+    assert bool(seen) == (name == "forward")
+    assert {tensor.device for tensor in seen} <= {ELSEWHERE}
+
+
 @pytest.mark.parametrize("first_order", [False, True])
 def test_higher_computes_on_the_device_of_the_tasks(small, first_order):
     with apart(only=True):

@@ -277,17 +277,3 @@ def test_a_family_with_a_spoilt_task_is_learned_from_the_rest(first_order):
     assert state.dropped == 6
     assert all(p.isfinite().all() for p in state.policy.parameters())
     assert all(math.isfinite(record["loss"]) for record in records)
-
-
-def test_a_share_without_tasks_is_scored_on_the_device_too():
-    problem = replace(make_problem(), device=ELSEWHERE)
-    tasks, draws = sample(problem, "meta_validation", 2, torch.Generator().manual_seed(0))
-    state = make_state(make_problem(), short())
-    state.policy.to(ELSEWHERE)
-    with apart():
-        none, two = (
-            before_and_after(problem, state, take_tasks(tasks, some), take_draws(draws, some))
-            for some in (slice(0, 0), slice(0, 2))
-        )
-    assert none.shape == (0, 4)
-    assert (none.device, none.dtype) == (two.device, two.dtype) == (ELSEWHERE, torch.float64)

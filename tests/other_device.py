@@ -25,7 +25,7 @@ class Mixed(AssertionError):
 class apart(TorchDispatchMode):
     """Raises Mixed where an operation takes tensors from two devices; numbers that are read are all 1.
 
-    As on a GPU, elementwise operations take single numbers from the CPU.
+    As on a GPU, elementwise operations of two tensors take single numbers from the CPU.
 
     Args:
         only: whether nothing may be made on the CPU either.
@@ -41,7 +41,7 @@ class apart(TorchDispatchMode):
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
         devices = {leaf.device.type for leaf in given}
-        elementwise = torch.Tag.pointwise in func.tags
+        elementwise = torch.Tag.pointwise in func.tags and len(given) == 2
         counted = {leaf.device.type for leaf in given if leaf.dim() or leaf.device.type != "cpu" or not elementwise}
         if len(counted) > 1 and func is not aten.copy_.default:
             raise Mixed(f"{func} takes tensors on {' and '.join(sorted(counted))}")

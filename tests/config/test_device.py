@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from metaopt.config.build import build_job
 from metaopt.config.device import (
     check_device,
     choose_device,
@@ -14,6 +15,7 @@ from metaopt.config.device import (
     wait_for,
 )
 from metaopt.config.engine import build_hypergradient, check_engine
+from metaopt.config.load import train_config
 from metaopt.config.schema import InnerConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import Plan
@@ -208,3 +210,19 @@ def test_what_is_compiled_is_compiled_for_the_device(monkeypatch):
     model, plan = mlp(TaskSpec(Kind.regression, (1,), 1), [2]), Plan("mixed", 1, 1, True, "")
     build_hypergradient(plan, InnerConfig(), model, Kind.regression, print, CUDA)
     assert seen == [CUDA]
+
+
+def test_a_plan_goes_by_the_memory_of_the_device(tiny, monkeypatch):
+    plans = []
+    for memory in (None, 2**40, 2**12):
+        monkeypatch.setattr("metaopt.config.engine.memory_of", {CPU: memory}.__getitem__)
+        plans.append(build_job(train_config(tiny("inner.horizon=9", "inner.compile=true"))).plan.hypergradient)
+    assert plans == ["mixed", "mixed", "checkpointing"]
+
+
+def test_measuring_waits_for_the_device(composed, monkeypatch):
+    waited = []
+    monkeypatch.setattr("metaopt.config.engine.wait_for", waited.append)
+    small = ("model=conv4", "model.channels=2", "outer.meta_batch=2", "outer.validation_tasks=2", "inner.horizon=1")
+    build_job(train_config(composed(*small)))
+    assert set(waited) == {CPU}

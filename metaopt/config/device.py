@@ -31,11 +31,12 @@ def use_device(setting: str) -> torch.device:
     check_device(setting)
     if setting == "cpu":
         return CPU
-    device = choose_device(setting, torch.cuda.device_count() if torch.cuda.is_available() else 0, *local_place())
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = choose_device(setting, gpus, *(local_place() if gpus else (0, 1)))
     if device.type == "cuda":
         # Kernels and collectives that name no GPU go to this one, in each of torchrun's processes to another.
         torch.cuda.set_device(device)
-        # A rounded mantissa spoils gradients of gradients; float32 means float32 here too.
+        # float32 means float32 here too: TF32 would round what products and convolutions read to 10 bits.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return device

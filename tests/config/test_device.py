@@ -173,7 +173,8 @@ def test_a_gpu_is_made_the_process_s_own_and_computes_float32_in_float32(gpus, s
     assert float32_is_float32()
 
 
-def test_auto_is_the_cpu_where_torch_finds_no_gpu(gpus, monkeypatch):
+def test_auto_is_the_cpu_where_torch_finds_no_gpu(gpus, started, monkeypatch):
+    started("1", "2")  # not by torchrun, which only GPUs need
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert use_device("auto") == CPU
     assert not gpus

@@ -57,7 +57,8 @@ def in_groups(
         tasks: [tasks] of them.
         draws: the randomness of their training.
         size: tasks in a group.
-        differentiate: group -> hypergradients [tasks, numbers], query losses, query accuracies and support losses.
+        differentiate: group -> hypergradients, [tasks, numbers] or summed [numbers], query losses, query accuracies and
+            support losses.
     """
     with torch.no_grad():
         hyper = program.hyper_vector()
@@ -69,5 +70,5 @@ def in_groups(
             noise = program.noise_vectors(some.noise)
             data = Data(noise, part.support.x, part.support.y, some.order)
             flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))
-            parts.append(Hypergradients(flat, program.hyper, loss, accuracy, support_loss))
+            parts.append(Hypergradients(torch.atleast_2d(flat), program.hyper, loss, accuracy, support_loss))
     return joined(parts)

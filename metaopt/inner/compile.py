@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +78,10 @@ class Inductor:
             return None
 
 
+_ONE_AT_A_TIME = RLock()
+"""Tracing changes what torch does everywhere, so that threads must wait for each other."""
+
+
 class _Compiled:
     """One function, with its compiled form for each combination of shapes."""
 
@@ -93,8 +98,10 @@ class _Compiled:
         key = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
         tensors = [a if a.is_contiguous() else a.contiguous() for a in arguments if a is not None]
         if key not in self._ready:
-            given = [a is not None for a in arguments]
-            self._ready[key] = self._compile(_of_list(self._function, given), tensors)
+            with _ONE_AT_A_TIME:
+                if key not in self._ready:  # another thread may have compiled it in the meantime
+                    given = [a is not None for a in arguments]
+                    self._ready[key] = self._compile(_of_list(self._function, given), tensors)
         ready = self._ready[key]
         if ready is None:
             return self._function(*arguments)

@@ -12,7 +12,7 @@ from metaopt.config.engine import build_objective
 from metaopt.inner.checkpointing import Checkpointing
 from metaopt.inner.compile import Eager, Inductor
 from metaopt.inner.draws import Draws
-from metaopt.inner.hypergradient import HypergradientMethod, Hypergradients
+from metaopt.inner.hypergradient import HypergradientMethod, Hypergradients, summed_if_finite
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.plan import FEW_STEPS
 from metaopt.inner.reverse import Reverse
@@ -80,7 +80,7 @@ class Ours:
 
     def hypergradients(self) -> Arrays:
         """See `Candidate`."""
-        means = {name: grads.mean(0).cpu().numpy() for name, grads in self._differentiate().grads.items()}
+        means = {n: g.sum(0).cpu().numpy() / self._workload.tasks for n, g in self._differentiate().grads.items()}
         return {name.removeprefix("log_strengths.").replace("/", "."): mean for name, mean in means.items()}
 
     def iteration(self) -> None:
@@ -90,7 +90,9 @@ class Ours:
             outer_step(self._state, self._settings, found)
 
     def _differentiate(self) -> Hypergradients:
-        return self._method(self._policy, self._objective, self._tasks, self._draws, self._workload.steps)
+        return summed_if_finite(
+            self._method, self._policy, self._objective, self._tasks, self._draws, self._workload.steps
+        )
 
 
 def _policy(workload: Workload, model: Model, tensors: Params) -> Policy:

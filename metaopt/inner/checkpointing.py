@@ -38,11 +38,17 @@ class Checkpointing:
         self._sweep = Sweep(second, chunk, compiler)
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
         return self._sweep(
-            policy, objective, tasks, draws, horizon, every=spacing(horizon, self.stored), window=horizon
+            policy, objective, tasks, draws, horizon, every=spacing(horizon, self.stored), window=horizon, summed=summed
         )
 
 

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, Protocol
 
 import torch
@@ -72,12 +73,16 @@ class Inductor:
         if not self._works:
             return None
         try:
-            return _inductor(function, tensors, self._device)
+            return _inductor(function, tensors)
         except Exception as error:  # a missing compiler, an operation without a lowering, an unwritable cache, …
             self._works = False
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             self._warn(f"compilation failed ({reason}); going on without it. inner.compile=false leaves it out")
             return None
+
+
+_ONE_AT_A_TIME = RLock()
+"""Tracing changes what torch does everywhere, so that threads must wait for each other."""
 
 
 class _Compiled:
@@ -96,8 +101,10 @@ class _Compiled:
         key = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
         tensors = [a if a.is_contiguous() else a.contiguous() for a in arguments if a is not None]
         if key not in self._ready:
-            given = [a is not None for a in arguments]
-            self._ready[key] = self._compile(_of_list(self._function, given), tensors)
+            with _ONE_AT_A_TIME:
+                if key not in self._ready:  # another thread may have compiled it in the meantime
+                    given = [a is not None for a in arguments]
+                    self._ready[key] = self._compile(_of_list(self._function, given), tensors)
         ready = self._ready[key]
         if ready is None:
             return self._function(*arguments)
@@ -116,9 +123,7 @@ def _of_list(function: Callable[..., Any], given: list[bool]) -> Callable[..., l
     return of_list
 
 
-def _inductor(
-    function: Callable[..., list[Tensor]], tensors: list[Tensor], device: torch.device
-) -> Callable[[list[Tensor]], list[Tensor]]:
+def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
     # Imported here, because they take seconds and are needed by few runs.
     import torch._inductor.config as settings  # noqa: PLC0415
     from torch._functorch.compile_utils import fx_graph_cse  # noqa: PLC0415
@@ -130,6 +135,7 @@ def _inductor(
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # noqa: PLC0415
 
     # The number of threads is compiled in, so it must be part of what finds the code on disk again.
+    device = tensors[0].device
     on_cpu = device.type == "cpu"
     options = {"fx_graph_cache": True} | ({"cpp.threads": torch.get_num_threads()} if on_cpu else {})
     with _quiet(), torch.no_grad(), settings.patch(options):

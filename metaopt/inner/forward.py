@@ -39,7 +39,13 @@ class Forward:
         self._tangents = PerPolicy(lambda policy, own: _Tangents(Program(policy, own), compiler or Eager()))
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`.
 
@@ -55,7 +61,8 @@ class Forward:
             for step in tangents.steps(horizon):
                 carry, moved, support_loss = tangents.advance(values, values_moved, carry, moved, step, *group.data)
             by_carry, loss, accuracy = query_derivatives(tangents.program, carry, *group.query)
-            return torch.einsum("tnc,tc->tn", moved, by_carry), loss, accuracy, support_loss
+            rule = "tnc,tc->n" if summed else "tnc,tc->tn"
+            return torch.einsum(rule, moved, by_carry), loss, accuracy, support_loss
 
         return in_groups(tangents.program, tasks, draws, self.chunk, differentiate)
 

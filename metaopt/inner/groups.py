@@ -11,6 +11,7 @@ from torch import Tensor
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.hypergradient import Hypergradients, joined
 from metaopt.inner.program import Data, Program
+from metaopt.inner.workers import spread
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
 from metaopt.trees import chunks, count_tasks, take_tasks
@@ -48,7 +49,12 @@ class PerPolicy(Generic[T]):
 
 
 def in_groups(
-    program: Program, tasks: TaskBatch, draws: Draws, size: int, differentiate: Callable[[Group], tuple[Tensor, ...]]
+    program: Program,
+    tasks: TaskBatch,
+    draws: Draws,
+    size: int,
+    differentiate: Callable[[Group], tuple[Tensor, ...]],
+    workers: int = 1,
 ) -> Hypergradients:
     """The hypergradients of a meta-batch, group by group.
 
@@ -57,17 +63,20 @@ def in_groups(
         tasks: [tasks] of them.
         draws: the randomness of their training.
         size: tasks in a group.
-        differentiate: group -> hypergradients [tasks, numbers], query losses, query accuracies and support losses.
+        differentiate: group -> hypergradients, [tasks, numbers] or summed [numbers], query losses, query accuracies and
+            support losses.
+        workers: threads among which the groups are divided, each with operations of one thread; 1: one group after the
+            other, with operations of as many threads as torch is set to.
     """
-    with torch.no_grad():
-        hyper = program.hyper_vector()
-        parts: list[Hypergradients] = []
-        n_tasks = count_tasks(tasks)
-        for index in chunks(n_tasks, size):
-            whole = n_tasks <= size
-            some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
-            noise = program.noise_vectors(some.noise)
-            data = Data(noise, part.support.x, part.support.y, some.order)
+    hyper, n_tasks = program.hyper_vector(), count_tasks(tasks)
+
+    def of_group(index: slice) -> Hypergradients:
+        whole = n_tasks <= size
+        some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
+        noise = program.noise_vectors(some.noise)
+        data = Data(noise, part.support.x, part.support.y, some.order)
+        with torch.no_grad():
             flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))
-            parts.append(Hypergradients(flat, program.hyper, loss, accuracy, support_loss))
-    return joined(parts)
+        return Hypergradients(torch.atleast_2d(flat), program.hyper, loss, accuracy, support_loss)
+
+    return joined(spread(of_group, chunks(n_tasks, size), workers))

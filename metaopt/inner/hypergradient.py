@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,10 +17,11 @@ from metaopt.types import Params, TaskBatch
 
 
 class Hypergradients(NamedTuple):
-    """One hypergradient for each task, so that a task that went wrong can be left out.
+    """Hypergradients of a meta-batch, task by task, or summed where that was asked for.
 
     Attributes:
-        flat: derivative of each task's query loss by the policy's parameters, [tasks, numbers].
+        flat: derivatives of the query losses by the policy's parameters, [rows, numbers]: a row for each task; where
+            they are summed, one for each group of tasks that were trained side by side.
         layout: where each of the policy's parameters lies in `flat`, in the order of `named_parameters`.
         loss: query loss after the horizon, [tasks].
         accuracy: query accuracy after the horizon, [tasks]; NaN for regression.
@@ -34,8 +36,13 @@ class Hypergradients(NamedTuple):
 
     @property
     def grads(self) -> Params:
-        """The hypergradients by name, [tasks, *shape]: views of `flat`."""
+        """The hypergradients by name, [rows, *shape]: views of `flat`."""
         return self.layout.unpack(self.flat)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all losses and hypergradients are finite, and so are their sums."""
+        return math.isfinite(self.loss.sum()) and math.isfinite(self.flat.sum())
 
 
 def hypergradients_of(grads: Params, loss: Tensor, accuracy: Tensor, support_loss: Tensor) -> Hypergradients:
@@ -57,7 +64,13 @@ class HypergradientMethod(Protocol):
     """A way to differentiate query losses, after training, by the policy's parameters."""
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """Trains on each task's support set and differentiates its query loss.
 
@@ -67,5 +80,15 @@ class HypergradientMethod(Protocol):
             tasks: [tasks] of them.
             draws: the randomness of their training.
             horizon: number of inner steps, ≥ 1.
+            summed: add the tasks' hypergradients up on the way, which costs less time and memory; then a task that went
+                wrong cannot be left out afterwards.
         """
         ...
+
+
+def summed_if_finite(
+    method: HypergradientMethod, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+) -> Hypergradients:
+    """Summed hypergradients; where these are not finite, those of each task, so that some can be left out."""
+    found = method(policy, objective, tasks, draws, horizon, summed=True)
+    return found if found.finite else method(policy, objective, tasks, draws, horizon)

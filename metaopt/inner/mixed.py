@@ -35,7 +35,13 @@ class Mixed:
         self._sweep = Sweep(second, chunk, compiler)
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        return self._sweep(policy, objective, tasks, draws, horizon, every=self.every, window=horizon)
+        return self._sweep(policy, objective, tasks, draws, horizon, every=self.every, window=horizon, summed=summed)

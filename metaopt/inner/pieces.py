@@ -28,11 +28,14 @@ class Pieces:
         program: the training.
         second: see `SecondDerivative`.
         compiler: what makes the functions fast, or leaves them.
+        summed: whether derivatives by what all tasks share are summed over the tasks. Below, [*rows] is a dimension
+            [tasks] where they are kept apart, and none where they are summed.
     """
 
-    def __init__(self, program: Program, second: SecondDerivative, compiler: Compiler) -> None:
+    def __init__(self, program: Program, second: SecondDerivative, compiler: Compiler, summed: bool = False) -> None:
         self.program = program
         self._second = second
+        self.summed = summed
         self.steps: Callable[[int], list[Step]] = compiler.steps
         self.enter = compiler(self._enter)
         self.advance = compiler(self._advance)
@@ -71,14 +74,14 @@ class Pieces:
             carry: before the step, [tasks, carry].
             step: the step.
             cotangent: derivative of each query loss by what is carried after the step, [tasks, carry].
-            collected: derivatives by the values from later steps, [tasks, values].
+            collected: derivatives by the values from later steps, [*rows, values].
             data: the fields of `Data`.
 
         Returns:
             The derivatives by what is carried before, and by the values including this step's share.
         """
 
-        learned, before = _leaves(values.expand(len(carry), -1), carry)
+        learned, before = _leaves(self._for_each(values, len(carry)), carry)
         if self._second == "reverse":
             by_values, by_carry = self._through_step(learned, before, step, cotangent, data)
         else:
@@ -94,7 +97,7 @@ class Pieces:
             return self.program.advance(own, now, Data(*task), step)[0]
 
         with torch.enable_grad():
-            after = side_by_side(advance, len(before))(learned, before, *data)
+            after = side_by_side(advance, len(before), self.summed)(learned, before, *data)
             return torch.autograd.grad(after, (learned, before), cotangent, materialize_grads=True)  # type: ignore[return-value]
 
     def _through_update_and_loss(
@@ -115,7 +118,7 @@ class Pieces:
         params = before.detach()[:, :n_params]
         (found,) = _leaves(side_by_side(gradient, n_tasks)(params, *data))
         with torch.enable_grad():
-            after = side_by_side(update, n_tasks)(learned, before, found, data[0])
+            after = side_by_side(update, n_tasks, self.summed)(learned, before, found, data[0])
             by_values, by_carry, by_gradient = torch.autograd.grad(
                 after, (learned, before, found), cotangent, materialize_grads=True
             )
@@ -125,19 +128,24 @@ class Pieces:
         return by_values, by_carry
 
     def _leave(self, hyper: Tensor, noise: Tensor, cotangent: Tensor, collected: Tensor) -> Tensor:
-        """Derivatives by the policy's parameters, [tasks, numbers], from those by values and by the beginning."""
+        """Derivatives by the policy's parameters, [*rows, numbers], from those by values and by the beginning."""
 
         def beginning(own: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
             values = self.program.read(own)
             return values, self.program.begin(values, draws)
 
         with torch.enable_grad():
-            (own,) = _leaves(hyper.expand(len(noise), -1))
-            values, carry = side_by_side(beginning, len(noise))(own, noise)
-            pairs = [(values, collected), (carry, cotangent)]
+            (own,) = _leaves(self._for_each(hyper, len(noise)))
+            values, carry = side_by_side(beginning, len(noise), self.summed)(own, noise)
+            # All tasks have the same values: where derivatives are summed, they belong to any one of them.
+            pairs = [(values[0], collected) if self.summed else (values, collected), (carry, cotangent)]
             outputs, cotangents = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
             (by_hyper,) = torch.autograd.grad(outputs, (own,), cotangents)
         return by_hyper
+
+    def _for_each(self, shared: Tensor, n_tasks: int) -> Tensor:
+        """What derivatives are taken by: a copy for each task keeps the tasks apart."""
+        return shared if self.summed else shared.expand(n_tasks, -1)
 
 
 def query_derivatives(program: Program, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,7 +80,10 @@ class Program:
         return self._zeros[:n_tasks]
 
     def hyper_vector(self) -> Tensor:
-        """The policy's present parameters, flat and cut from the graph, [numbers]."""
+        """The policy's present parameters, flat and cut from the graph, [numbers]; not to be changed in place."""
+        whole = self.policy.vector
+        if whole is not None and whole.data_ptr() == self._parameters[0].data_ptr():
+            return whole
         return torch.cat([p.detach().reshape(-1) for p in self._parameters])
 
     # One task --------------------------------------------------------------------------------------------------------
@@ -141,7 +144,7 @@ def _batch(data: Data, step: Step) -> Batch:
     return minibatch(Batch(data.x, data.y), data.order, step)
 
 
-def side_by_side(function: Callable[..., Any], n_tasks: int) -> Callable[..., Any]:
+def side_by_side(function: Callable[..., Any], n_tasks: int, shared: int = 0) -> Callable[..., Any]:
     """A function of one task's tensors as a function of many tasks', each with a leading dimension; None stays None.
 
     A single task goes without `vmap`, because weights of its own turn a convolution into a grouped one.
@@ -149,13 +152,16 @@ def side_by_side(function: Callable[..., Any], n_tasks: int) -> Callable[..., An
     Args:
         function: pure; returns a tensor or a tuple of them.
         n_tasks: how many there are.
+        shared: so many arguments at the front are the same for all tasks, without a leading dimension. Derivatives by
+            them are sums over the tasks, which costs less than keeping the tasks apart.
     """
 
     def together(*arguments: Tensor | None) -> Any:
+        of_all, of_each = arguments[:shared], arguments[shared:]
         if n_tasks == 1:
-            results = function(*(None if a is None else a[0] for a in arguments))
+            results = function(*of_all, *(None if a is None else a[0] for a in of_each))
             return results[None] if isinstance(results, Tensor) else tuple(result[None] for result in results)
-        dims = tuple(None if a is None else 0 for a in arguments)
+        dims = (None,) * len(of_all) + tuple(None if a is None else 0 for a in of_each)
         return torch.func.vmap(function, in_dims=dims)(*arguments)
 
     return together

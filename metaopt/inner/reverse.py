@@ -36,13 +36,19 @@ class Reverse:
         self._whole = PerPolicy(lambda policy, objective: _Whole(Program(policy, objective), first_order, compiler))
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
         whole = self._whole(policy, objective)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
-            return whole.function(horizon)(group.hyper, *group.data, *group.query)
+            return whole.function(horizon, summed)(group.hyper, *group.data, *group.query)
 
         return in_groups(whole.program, tasks, draws, self.chunk, differentiate)
 
@@ -54,15 +60,15 @@ class _Whole:
         self.program = program
         self._first_order = first_order
         self._compiler = compiler
-        self._functions: dict[int, Any] = {}
+        self._functions: dict[tuple[int, bool], Any] = {}
 
-    def function(self, horizon: int) -> Any:
+    def function(self, horizon: int, summed: bool) -> Any:
         """(numbers, noise, x, y, order, query x, query y) -> hypergradients, losses, accuracies, support losses."""
-        if horizon not in self._functions:
-            self._functions[horizon] = self._compiler(self._differentiated(horizon))
-        return self._functions[horizon]
+        if (horizon, summed) not in self._functions:
+            self._functions[horizon, summed] = self._compiler(self._differentiated(horizon, summed))
+        return self._functions[horizon, summed]
 
-    def _differentiated(self, horizon: int) -> Any:
+    def _differentiated(self, horizon: int, summed: bool) -> Any:
         gradient = (constant_gradient if self._first_order else exact_gradient)(self.program.objective.loss)
 
         def train(
@@ -77,9 +83,9 @@ class _Whole:
         def differentiated(hyper: Tensor, *data: Tensor | None) -> tuple[Tensor, ...]:
             # A leaf for each task gives each task its own hypergradient in one backward pass.
             n_tasks = len(data[0])  # type: ignore[arg-type]
-            own = hyper.expand(n_tasks, -1).detach().requires_grad_()
+            own = (hyper if summed else hyper.expand(n_tasks, -1)).detach().requires_grad_()
             with torch.enable_grad():
-                loss, accuracy, support_loss = side_by_side(train, n_tasks)(own, *data)
+                loss, accuracy, support_loss = side_by_side(train, n_tasks, summed)(own, *data)
                 (grads,) = torch.autograd.grad(loss.sum(), (own,))
             return grads, loss.detach(), accuracy.detach(), support_loss.detach()
 

@@ -27,7 +27,11 @@ class Sweep:
 
     def __init__(self, second: SecondDerivative, chunk: int, compiler: Compiler | None) -> None:
         self._chunk = chunk
-        self._pieces = PerPolicy(lambda policy, own: Pieces(Program(policy, own), second, compiler or Eager()))
+        self._pieces = PerPolicy(
+            lambda policy, own: {
+                summed: Pieces(Program(policy, own), second, compiler or Eager(), summed) for summed in (True, False)
+            }
+        )
 
     def __call__(
         self,
@@ -38,16 +42,17 @@ class Sweep:
         horizon: int,
         every: int,
         window: int,
+        summed: bool,
     ) -> Hypergradients:
         """See `HypergradientMethod`.
 
         Args:
-            policy, objective, tasks, draws, horizon: see there.
+            policy, objective, tasks, draws, horizon, summed: see there.
             every: what tasks carry is stored before each so-manieth step; from there it is trained again.
             window: steps through which derivatives flow at a time. Training is carried on from window to window, and
                 what is differentiated is the mean of the query losses at their ends.
         """
-        pieces = self._pieces(policy, objective)
+        pieces = self._pieces(policy, objective)[summed]
         steps = pieces.steps(horizon)
         windows = [steps[i : i + window] for i in range(0, horizon, window)]
 
@@ -60,7 +65,7 @@ class Sweep:
 def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], every: int) -> tuple[Tensor, ...]:
     """Hypergradients [tasks, numbers], and at the horizon query losses, query accuracies and support losses."""
     values, carry = pieces.enter(group.hyper, group.data.noise)
-    collected = values.new_zeros(len(carry), len(values))
+    collected = values.new_zeros(len(values)) if pieces.summed else values.new_zeros(len(carry), len(values))
     by_start = torch.zeros_like(carry)
     loss = accuracy = support_loss = carry.new_zeros(len(carry))
     for i, steps in enumerate(windows):

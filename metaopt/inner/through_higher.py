@@ -63,7 +63,13 @@ class ThroughHigher:
         self._kind = kind
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
         del objective  # higher runs the module itself, so that not even the model's forward pass is shared.
@@ -71,10 +77,9 @@ class ThroughHigher:
             self._one_task(policy, take_tasks(tasks, i), take_draws(draws, i), horizon)
             for i in range(tasks.support.x.shape[0])
         ]
-        grads, losses, accuracies, support_losses = zip(*results, strict=True)
-        return hypergradients_of(
-            stacked(grads), torch.stack(losses), torch.stack(accuracies), torch.stack(support_losses)
-        )
+        grads, *scores = zip(*results, strict=True)
+        found = hypergradients_of(stacked(grads), *(torch.stack(score) for score in scores))
+        return found._replace(flat=found.flat.sum(0, keepdim=True)) if summed else found
 
     def _one_task(
         self, policy: Policy, task: TaskBatch, draws: Draws, horizon: int

@@ -36,7 +36,13 @@ class Truncated:
         self._sweep = Sweep(second, chunk, compiler)
 
     def __call__(
-        self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
+        self,
+        policy: Policy,
+        objective: Objective,
+        tasks: TaskBatch,
+        draws: Draws,
+        horizon: int,
+        summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`. Losses and accuracies are those at the horizon."""
-        return self._sweep(policy, objective, tasks, draws, horizon, every=1, window=self.window)
+        return self._sweep(policy, objective, tasks, draws, horizon, every=1, window=self.window, summed=summed)

@@ -45,4 +45,5 @@ def flatten(policy: Policy, belongs: Callable[[str], bool]) -> tuple[FlatGroup, 
     views: dict[str, Tensor] = layout.unpack(flat)
     for name, p in named.items():
         p.data = views[name]
+    policy.vector = flat
     return groups[0], groups[1]

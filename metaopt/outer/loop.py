@@ -12,7 +12,7 @@ from torch import Tensor
 from metaopt.errors import MetaTrainingError
 from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import Draws, cast_draws, draw, take_draws
-from metaopt.inner.hypergradient import Hypergradients
+from metaopt.inner.hypergradient import Hypergradients, summed_if_finite
 from metaopt.outer.means import finite_means
 from metaopt.outer.metrics import Record
 from metaopt.outer.problem import InnerProblem, OuterSettings
@@ -70,7 +70,7 @@ def meta_train(
     while state.iteration < settings.iterations and not state.finished:
         tasks, draws = sample(problem, "meta_train", settings.meta_batch, state.generator)
         own = own_share(ranks, tasks, draws)
-        found = problem.hypergradient(state.policy, problem.objective, *own, problem.horizon)
+        found = summed_if_finite(problem.hypergradient, state.policy, problem.objective, *own, problem.horizon)
         log(outer_step(state, settings, found, ranks))
         state.iteration += 1
         if state.iteration % settings.validate_every == 0 or state.iteration == settings.iterations:
@@ -111,7 +111,7 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients,
     A meta-batch of which nothing is left, or of which the mean overflows, moves nothing.
     """
     mean = finite_means(found, ranks)
-    norm = torch.linalg.vector_norm(mean.flat)
+    norm = float(torch.linalg.vector_norm(mean.flat))
     state.dropped += mean.dropped
     record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": mean.dropped}
     if not math.isfinite(norm):
@@ -126,13 +126,14 @@ def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients,
     rate = rate_factor(settings, state.iteration)
     for group in state.optimizer.param_groups:
         group["lr"] = group["full_lr"] * rate
-    apply_gradient(state, mean.flat * clip_factor(norm, settings.clip))
+    factor = clip_factor(norm, settings.clip)
+    apply_gradient(state, mean.flat if factor == 1 else mean.flat * factor)
     return {
         **record,
         "loss": mean.loss,
         "accuracy": mean.accuracy,
         "support_loss": mean.support_loss,
-        "hypergradient_norm": float(norm),
+        "hypergradient_norm": norm,
         "lr_factor": rate,
     }
 
@@ -152,11 +153,11 @@ def rate_factor(settings: OuterSettings, iteration: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * iteration / settings.iterations))
 
 
-def clip_factor(norm: Tensor, limit: float | None) -> float:
+def clip_factor(norm: float, limit: float | None) -> float:
     """What to multiply a gradient with so that its global norm is at most `limit`."""
     if limit is None or norm <= limit:
         return 1.0
-    return float(limit / norm)
+    return limit / norm
 
 
 def validate(problem: InnerProblem, state: MetaState, validation: Validation, ranks: Ranks = ALONE) -> Record:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -34,23 +33,21 @@ def finite_means(found: Hypergradients, ranks: Ranks) -> Means:
     """Means over the tasks of all processes, equal to the bit in each of them.
 
     Args:
-        found: of the tasks of this process.
+        found: of the tasks of this process; where they are summed, they must be finite.
         ranks: this process among the others.
     """
-    # One vector, so that the processes talk once; in double precision, which holds a process's own sum as it is.
-    sums = ranks.sum(_sums(found))
-    kept, dropped, *scores = sums[-5:].tolist()
+    total, sums = ranks.sums(*_sums(found))
+    kept, dropped, *scores = sums
     loss, accuracy, support_loss = (score / kept if kept else float("nan") for score in scores)
-    return Means(sums[:-5].to(found.flat.dtype) / kept, loss, accuracy, support_loss, int(dropped))
+    return Means(total / kept, loss, accuracy, support_loss, int(dropped))
 
 
-def _sums(found: Hypergradients) -> Tensor:
-    """Hypergradients, kept tasks, dropped tasks, and the three scores: sums over this process's tasks, float64."""
+def _sums(found: Hypergradients) -> tuple[Tensor, list[float]]:
+    """Sums over this process's tasks: hypergradients; kept tasks, dropped tasks, and the three scores."""
     flat, scores, n_tasks = found.flat, torch.stack((found.loss, found.accuracy, found.support_loss)), len(found.loss)
-    total = flat.sum(0)
-    if not math.isfinite(total.sum() + found.loss.sum()):  # only then is it worth the time to look task by task
-        kept = torch.isfinite(flat).all(1) & torch.isfinite(found.loss)
-        flat, scores = flat[kept], scores[:, kept]
-        total = flat.sum(0)
-    counts = torch.tensor([len(flat), n_tasks - len(flat)], dtype=torch.float64, device=flat.device)
-    return torch.cat((total.double(), counts, scores.sum(1, dtype=torch.float64)))
+    kept = n_tasks
+    if len(flat) == n_tasks and not found.finite:  # only then is it worth the time to look task by task
+        good = torch.isfinite(flat).all(1) & torch.isfinite(found.loss)
+        flat, scores, kept = flat[good], scores[:, good], int(good.sum())
+    total = flat[0] if len(flat) == 1 else flat.sum(0)
+    return total, [kept, n_tasks - kept, *scores.sum(1, dtype=torch.float64).tolist()]

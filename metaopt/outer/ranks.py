@@ -37,6 +37,10 @@ class Ranks(Protocol):
         """The sum of all processes' tensors, of one shape and type; the same to the bit in each of them."""
         ...
 
+    def sums(self, tensor: Tensor, numbers: list[float]) -> tuple[Tensor, list[float]]:
+        """`sum` of a vector and of some numbers at once."""
+        ...
+
     def gather(self, own: Tensor, n: int) -> Tensor:
         """All tasks' rows, [n, ...] in their order, from the rows of this process's share."""
         ...
@@ -68,6 +72,10 @@ class Alone:
     def sum(self, tensor: Tensor) -> Tensor:
         """See `Ranks`."""
         return tensor
+
+    def sums(self, tensor: Tensor, numbers: list[float]) -> tuple[Tensor, list[float]]:
+        """See `Ranks`."""
+        return tensor, numbers
 
     def gather(self, own: Tensor, n: int) -> Tensor:
         """See `Ranks`."""
@@ -109,6 +117,13 @@ class Processes:
         except RuntimeError as error:
             raise self._gone(error) from error
         return total
+
+    def sums(self, tensor: Tensor, numbers: list[float]) -> tuple[Tensor, list[float]]:
+        """See `Ranks`. In double precision, which holds a process's own sums as they are."""
+        # One vector, so that the processes talk once.
+        both = torch.cat((tensor.double(), torch.tensor(numbers, dtype=torch.float64, device=tensor.device)))
+        total = self.sum(both)
+        return total[: len(tensor)].to(tensor.dtype), total[len(tensor) :].tolist()
 
     def gather(self, own: Tensor, n: int) -> Tensor:
         """See `Ranks`."""

@@ -34,6 +34,9 @@ class Policy(nn.Module):
         init: how torch would draw them.
         horizon: number of inner steps for which a schedule is learned; ≥ 1.
         generator: draws the starting point of a learned initialisation.
+
+    Attributes:
+        vector: what all parameters look into, [numbers], where they have been moved into one vector; else None.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Policy(nn.Module):
         self.shapes = dict(shapes)
         self.moments = dict(init)
         self.horizon = horizon
+        self.vector: Tensor | None = None
         self.log_strengths = nn.ModuleDict()
         for name in ("lr", "l2", "pull"):
             strength: StrengthSettings = getattr(settings, name)

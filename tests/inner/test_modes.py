@@ -1,6 +1,6 @@
 """What all ways to the hypergradient have in common."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import hypothesis
@@ -25,6 +25,7 @@ from inner_strategies import problems, wrong_on_whatever_was_drawn
 
 from metaopt.inner.compile import Eager
 from metaopt.inner.draws import take_draws
+from metaopt.inner.hypergradient import summed_if_finite
 from metaopt.inner.reverse import Reverse
 from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
 from metaopt.trees import take_tasks
@@ -171,6 +172,32 @@ def test_a_task_that_is_not_finite_leaves_the_others_alone(mode, where, factor):
     torch.testing.assert_close(found.flat[[0, 2]], expected.flat[[0, 2]], rtol=1e-11, atol=1e-14)
     assert found.loss.isfinite().tolist() == [True, False, True]
     assert not found.flat[1].isfinite().all()
+
+
+@regimes
+@pytest.mark.parametrize("chunk", [1, 2, 64])
+@all_modes
+def test_summed_hypergradients_are_the_sums_of_those_of_the_tasks(mode, chunk, regime):
+    problem = mlp_problem(regime, "tensor", n_tasks=3)
+    apart = problem.hypergradients(ALL[mode]())
+    together = problem.hypergradients(partial(ALL[mode](chunk=chunk), summed=True))
+    assert together.flat.shape[0] == -(-3 // chunk), "a row for each group"
+    assert not above(relative_differences(summed(together), summed(apart)), 1e-12)
+    for i in (2, 3, 4):
+        torch.testing.assert_close(together[i], apart[i], rtol=1e-12, atol=0, equal_nan=True)
+
+
+@all_modes
+def test_where_a_sum_would_not_be_finite_the_tasks_are_told_apart(mode):
+    problem = mlp_problem("few_shot", "tensor", n_tasks=3)
+    x = problem.tasks.support.x.clone()
+    x[1] = torch.nan
+    spoilt = problem._replace(tasks=problem.tasks._replace(support=Batch(x, problem.tasks.support.y)))
+    found = spoilt.hypergradients(partial(summed_if_finite, ALL[mode]()))
+    expected = problem.hypergradients(ALL[mode]())
+    torch.testing.assert_close(found.flat[[0, 2]], expected.flat[[0, 2]], rtol=1e-11, atol=1e-14)
+    assert not found.finite
+    assert problem.hypergradients(partial(summed_if_finite, ALL[mode]())).flat.shape[0] == 1
 
 
 @all_modes

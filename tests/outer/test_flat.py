@@ -2,6 +2,7 @@ import pytest
 import torch
 from outer_problems import SETTINGS, make_problem, short
 
+from metaopt.inner.program import Program
 from metaopt.outer.flat import flatten
 from metaopt.outer.state import new_state
 from metaopt.policies.policy import Policy
@@ -110,3 +111,17 @@ def test_the_optimizer_of_a_run_moves_the_policy_at_the_rates_of_its_groups(init
     for name, p in state.policy.named_parameters():
         rate = 0.001 if is_start(name) and init_lr == 0.001 else 0.02
         torch.testing.assert_close(before[name] - p.detach(), torch.full(p.shape, rate), rtol=1e-3, atol=1e-6)
+
+
+def test_a_program_reads_the_vector_and_notices_when_the_parameters_have_left_it():
+    problem, policy = make_problem(), make_policy()
+    rest, _ = flatten(policy, is_start)
+    program = Program(policy, problem.objective)
+    with torch.no_grad():
+        rest.vector.add_(1)
+    expected = torch.cat([p.detach().flatten() for p in policy.parameters()])
+    assert program.hyper_vector().data_ptr() == rest.vector.data_ptr(), "copied for nothing"
+    assert torch.equal(program.hyper_vector(), expected)
+    policy.double()
+    assert program.hyper_vector().dtype == torch.float64
+    assert torch.equal(program.hyper_vector(), expected.double())

@@ -138,9 +138,9 @@ def test_the_rate_factor_reaches_each_step(schedule):
 
 
 def test_clipping_limits_the_global_norm_and_keeps_the_direction():
-    assert clip_factor(torch.tensor(5.0), None) == 1.0
-    assert clip_factor(torch.tensor(5.0), 10.0) == 1.0
-    assert clip_factor(torch.tensor(40.0), 10.0) == pytest.approx(0.25)
+    assert clip_factor(5.0, None) == 1.0
+    assert clip_factor(5.0, 10.0) == 1.0
+    assert clip_factor(40.0, 10.0) == pytest.approx(0.25)
 
 
 def test_a_clipped_step_is_that_of_the_shorter_hypergradient():

@@ -1,0 +1,41 @@
+"""Groups of tasks in threads: where compiled steps do the work, a thread for each group beats threads in each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
+    """The results of `work` for each part, in order.
+
+    Args:
+        work: may be called in several threads at once.
+        parts: what it is called with.
+        workers: threads at most; with 1, or a single part, all is done in the calling thread.
+
+    Raises:
+        Whatever `work` raises first.
+    """
+    workers = min(workers, len(parts))
+    if workers < 2:
+        return [work(part) for part in parts]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return list(_pool(workers).map(work, parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that stay, because each new one would set up its own of everything."""
+    return ThreadPoolExecutor(workers, "metaopt", initializer=torch.set_num_threads, initargs=(1,))

@@ -74,7 +74,7 @@ class Ours:
         query = Batch(tensors["query_x"], tensors["query_y"])
         self._tasks = TaskBatch(Batch(tensors["support_x"], tensors["support_y"]), query, query)
         self._draws = Draws(_noise(workload, model, tensors), tensors.get("order"))
-        self._policy = _policy(workload, model, tensors).to(device)
+        self._policy = _policy(workload, model, tensors)
         self._settings = OuterSettings(lr=OUTER_LR, lr_schedule="constant")
         self._state = new_state(self._policy, self._settings, torch.Generator())
 
@@ -113,7 +113,7 @@ def _policy(workload: Workload, model: Model, tensors: Params) -> Policy:
         )
         if f"{source}.{name}" in tensors
     }
-    policy.load_state_dict(values)
+    policy.to(tensors["support_x"].device).load_state_dict(values)
     return policy
 
 

@@ -39,4 +39,4 @@ class Truncated:
         self, policy: Policy, objective: Objective, tasks: TaskBatch, draws: Draws, horizon: int
     ) -> Hypergradients:
         """See `HypergradientMethod`. Losses and accuracies are those at the horizon."""
-        return self._sweep(policy, objective, tasks, draws, horizon, every=1, window=self.window)
+        return self._sweep(policy, objective, tasks, draws, horizon, slots=self.window, window=self.window)

@@ -114,7 +114,8 @@ def lines(axes: Axes, record: dict[str, Any], value: Any) -> None:
         points = [(steps, value(steps, one)) for steps, one in found.items() if "left_out" not in one]
         if not points:
             continue
-        style = {"color": colours[i % len(colours)], "linestyle": dashes[i % len(dashes)]}
+        again = i // len(colours)  # where colours begin anew, they do so with other dashes
+        style = {"color": colours[i % len(colours)], "linestyle": dashes[(i + again) % len(dashes)]}
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.8, **style)
         text = found[points[-1][0]]["label"].removeprefix("metaopt (").rstrip(")")
         ends.append(End(*points[-1], text, style["color"]))

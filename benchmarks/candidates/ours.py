@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch import Tensor
@@ -26,19 +27,32 @@ from metaopt.policies.policy import Policy, encode
 from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
 from metaopt.types import Batch, Kind, Params, TaskBatch, TaskSpec
 
-METHODS = ("reverse", "mixed", "mixed_forward", "checkpointing", "eager_reverse", "eager_mixed", "eager_checkpointing")
-"""The variants that `method` knows; `mixed/4` has 4 tasks side by side. Without `eager`, what they run is compiled."""
+METHODS = (
+    "reverse",
+    "mixed",
+    "mixed_forward",
+    "checkpointing",
+    "checkpointing_20",
+    "eager_reverse",
+    "eager_mixed",
+    "eager_checkpointing",
+)
+"""Variants that `method` knows; `checkpointing_N`, any N, stores N steps; `mixed/4` and so on has 4 tasks side by side.
+Without `eager`, what runs is compiled."""
 
 
 def method(workload: Workload, which: str | None = None, device: str = "cpu") -> HypergradientMethod:
     """The way to the hypergradient; without `which`, what `inner.hypergradient=auto` comes to in a long run."""
     which, _, size = (which or "").partition("/")
     which = which or ("reverse" if workload.steps <= FEW_STEPS else "mixed")
-    if which not in METHODS:
+    checkpoints = re.fullmatch(r"(?:eager_)?checkpointing_([1-9]\d*)", which)
+    if checkpoints is None and which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
     compiler = Eager() if which.startswith("eager") else Inductor(device=torch.device(device))
     alone = workload.model == "conv4" and device == "cpu"
     chunk = int(size) if size else 1 if alone else workload.tasks
+    if checkpoints is not None:
+        return Checkpointing(int(checkpoints[1]), chunk=chunk, compiler=compiler)
     match which.removeprefix("eager_"):
         case "reverse":
             return Reverse(chunk=chunk, compiler=compiler)

@@ -99,11 +99,11 @@ def build_hypergradient(
     chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
     ways: dict[str, Callable[[], HypergradientMethod]] = {
         "reverse": lambda: Reverse(False, chunk, compiler),
-        "mixed": lambda: Mixed(1, second, chunk, compiler),
+        "mixed": lambda: Mixed(second, chunk, compiler),
         "checkpointing": lambda: Checkpointing(inner.stored_steps, second, chunk, compiler),
         "truncated": lambda: Truncated(inner.window, second, chunk, compiler),
         "forward": lambda: Forward(chunk, compiler),
-        "first_order": lambda: Mixed(1, "none", chunk, compiler),
+        "first_order": lambda: Mixed("none", chunk, compiler),
     }
     return ways[plan.hypergradient]()
 

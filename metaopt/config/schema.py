@@ -83,7 +83,8 @@ class InnerConfig:
         hypergradient: `auto`, or one of `reverse`, `mixed`, `checkpointing`, `truncated`, `forward`, `first_order`.
         second_derivative: how steps that are differentiated one by one get a Hessian-vector product: `reverse` mode
             over reverse mode, or `forward` mode over reverse mode.
-        stored_steps: of `checkpointing`; null: about the square root of the horizon.
+        stored_steps: steps that `checkpointing` stores at once, at most; null: the fewest with which it trains no step
+            more than twice, about the square root of twice the horizon.
         window: inner steps that `truncated` differentiates through at a time.
         task_chunk: tasks that are trained side by side, or `auto`: measured once.
         compile: `true`, `false`, or `auto`: where the run is long enough to earn the time back.

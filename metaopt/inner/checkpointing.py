@@ -1,9 +1,8 @@
-"""Hypergradients in memory that grows with the square root of the horizon."""
+"""Hypergradients in memory that grows with the square root of the horizon, or does not grow with it."""
 
 from __future__ import annotations
 
-import math
-
+from metaopt.inner.binomial import slots_for_two_trainings
 from metaopt.inner.compile import Compiler
 from metaopt.inner.draws import Draws
 from metaopt.inner.hypergradient import Hypergradients
@@ -15,14 +14,17 @@ from metaopt.types import TaskBatch
 
 
 class Checkpointing:
-    """As `Mixed`, storing what tasks carry at a limited number of steps, for one more training without derivatives.
+    """As `Mixed`, storing what tasks carry before a limited number of steps, and training again from there.
 
-    √horizon stored steps with as many between two of them is the balance with the least memory (Griewank, "Achieving
-    logarithmic growth of temporal and spatial complexity in reverse automatic differentiation", 1992, has schemes that
-    store less and recompute more).
+    The stored steps lie where the fewest others have to be trained again (Griewank, "Achieving logarithmic growth of
+    temporal and spatial complexity in reverse automatic differentiation", 1992; see `binomial`). A number of them that
+    is fixed makes memory that does not grow with the horizon, for time that grows slowly: with 20, a hundred steps are
+    trained less than twice, and a thousand less than three times, on average.
 
     Args:
-        stored: number of stored steps; None: about √horizon.
+        stored: carries that are stored at once, at most: the one before the first step and those between two stored
+            steps count; what the running step takes and gives does not. Any number from 1 on; more than the horizon
+            are not used. None: the fewest with which no step is trained more than twice, about √(2 horizon).
         second, chunk, compiler: see `Sweep`.
     """
 
@@ -47,11 +49,5 @@ class Checkpointing:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        return self._sweep(
-            policy, objective, tasks, draws, horizon, every=spacing(horizon, self.stored), window=horizon, summed=summed
-        )
-
-
-def spacing(horizon: int, stored: int | None = None) -> int:
-    """Steps from one stored step to the next."""
-    return math.ceil(horizon / stored) if stored is not None else math.ceil(math.sqrt(horizon))
+        slots = slots_for_two_trainings(horizon) if self.stored is None else self.stored
+        return self._sweep(policy, objective, tasks, draws, horizon, slots=slots, window=horizon, summed=summed)

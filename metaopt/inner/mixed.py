@@ -13,24 +13,20 @@ from metaopt.types import TaskBatch
 
 
 class Mixed:
-    """What tasks carry is stored at every k-th step; the backward pass trains from there again, and differentiates.
+    """What tasks carry is stored before every step; the backward pass differentiates one step at a time.
 
-    Exact, up to rounding. With k = 1 memory grows by the parameters (and the rule's memory) for each step; with larger
-    k, by one k-th of that and k steps' worth, for one more training without gradients of gradients.
+    Exact, up to rounding. Memory grows by the parameters (and the rule's memory) for each step.
 
     Args:
-        every: k.
         second, chunk, compiler: see `Sweep`.
     """
 
     def __init__(
         self,
-        every: int = 1,
         second: SecondDerivative = "reverse",
         chunk: int = 64,
         compiler: Compiler | None = None,
     ) -> None:
-        self.every = every
         self.chunk = chunk
         self._sweep = Sweep(second, chunk, compiler)
 
@@ -44,4 +40,4 @@ class Mixed:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        return self._sweep(policy, objective, tasks, draws, horizon, every=self.every, window=horizon, summed=summed)
+        return self._sweep(policy, objective, tasks, draws, horizon, slots=horizon, window=horizon, summed=summed)

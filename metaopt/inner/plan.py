@@ -126,7 +126,7 @@ def make_plan(
 
 
 def choose_method(workload: Workload, chunk: int, compiled: bool, budget: int) -> tuple[str, str]:
-    """The fastest exact way that fits into `budget` bytes, and why."""
+    """The fastest exact way that fits into `budget` bytes, and why; `checkpointing` where none of the others does."""
     if workload.horizon <= FEW_STEPS:
         return "reverse", f"a graph of {workload.horizon} step{'s' if workload.horizon > 1 else ''} is small"
     step = workload.itemsize * min(chunk, workload.meta_batch)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from metaopt.inner.binomial import first_part
 from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
 from metaopt.inner.groups import Group, PerPolicy, in_groups
@@ -17,7 +20,7 @@ from metaopt.types import TaskBatch
 
 
 class Sweep:
-    """The one mechanism behind `Mixed`, `Checkpointing` and `Truncated`, which differ in where they store and cut.
+    """The one mechanism behind `Mixed`, `Checkpointing` and `Truncated`, which differ in how much they store and cut.
 
     Args:
         second: how a step gets its Hessian-vector product; `none` is first order.
@@ -40,7 +43,7 @@ class Sweep:
         tasks: TaskBatch,
         draws: Draws,
         horizon: int,
-        every: int,
+        slots: int,
         window: int,
         summed: bool,
     ) -> Hypergradients:
@@ -48,7 +51,8 @@ class Sweep:
 
         Args:
             policy, objective, tasks, draws, horizon, summed: see there.
-            every: what tasks carry is stored before each so-manieth step; from there it is trained again.
+            slots: steps before which what tasks carry is stored at once, at most; see `Trail`. With as many as a window
+                has steps, nothing is trained twice.
             window: steps through which derivatives flow at a time. Training is carried on from window to window, and
                 what is differentiated is the mean of the query losses at their ends.
         """
@@ -57,64 +61,69 @@ class Sweep:
         windows = [steps[i : i + window] for i in range(0, horizon, window)]
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
-            return _differentiate(pieces, group, windows, every)
+            return _differentiate(pieces, group, windows, slots)
 
         return in_groups(pieces.program, tasks, draws, self._chunk, differentiate)
 
 
-def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], every: int) -> tuple[Tensor, ...]:
+def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], slots: int) -> tuple[Tensor, ...]:
     """Hypergradients [tasks, numbers], and at the horizon query losses, query accuracies and support losses."""
     values, carry = pieces.enter(group.hyper, group.data.noise)
     collected = values.new_zeros(len(values)) if pieces.summed else values.new_zeros(len(carry), len(values))
     by_start = torch.zeros_like(carry)
     loss = accuracy = support_loss = carry.new_zeros(len(carry))
     for i, steps in enumerate(windows):
-        stored, carry, support_loss = _forth(pieces, values, carry, group, steps, every)
+        trail = Trail(_advancing(pieces, values, group, steps), carry, slots)
+        carry, support_loss = trail.pop(len(steps)), trail.support_loss
         cotangent, loss, accuracy = pieces.finish(carry, *group.query)
-        cotangent, collected = _back(pieces, values, stored, group, steps, every, cotangent, collected)
+        if i == len(windows) - 1:
+            carry = carry.new_empty(0)  # what is carried at the end would be kept for a window that does not come
+        for at in reversed(range(len(steps))):
+            cotangent, collected = pieces.back(values, trail.pop(at), steps[at], cotangent, collected, *group.data)
         if i == 0:
             by_start = cotangent
     grads = pieces.leave(group.hyper, group.data.noise, by_start, collected)
     return grads / len(windows), loss, accuracy, support_loss
 
 
-def _forth(
-    pieces: Pieces, values: Tensor, carry: Tensor, group: Group, steps: list[Step], every: int
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Trains through `steps`.
+def _advancing(
+    pieces: Pieces, values: Tensor, group: Group, steps: list[Step]
+) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """The function that trains through one of `steps`, by its index."""
+    return lambda carry, at: pieces.advance(values, carry, steps[at], *group.data)
 
-    Returns:
-        What was carried before each `every`-th of them, what is carried after the last, and the last support losses.
+
+class Trail:
+    """What tasks carry along a training, given out from its end to its beginning, of which only some is stored.
+
+    Stored are at most `slots` carries, the first included, each until it is given out; where to store is for
+    `first_part` to say. Beside them there is only what the running step takes and what it gives.
+
+    Args:
+        advance: (what is carried before a step, its index) -> what is carried after it, and the support losses.
+        start: what is carried before step 0.
+        slots: at least 1.
+
+    Attributes:
+        support_loss: support losses [tasks] of the step that was trained last; NaN before any was.
     """
-    stored: list[Tensor] = []
-    support_loss = carry.new_zeros(len(carry))
-    for i, step in enumerate(steps):
-        if i % every == 0:
-            stored.append(carry)
-        carry, support_loss = pieces.advance(values, carry, step, *group.data)
-    return stored, carry, support_loss
 
+    def __init__(self, advance: Callable[[Tensor, int], tuple[Tensor, Tensor]], start: Tensor, slots: int) -> None:
+        self._advance = advance
+        self._slots = slots
+        self._stored = [(0, start)]
+        self.support_loss = start.new_full((len(start),), torch.nan)
 
-def _back(
-    pieces: Pieces,
-    values: Tensor,
-    stored: list[Tensor],
-    group: Group,
-    steps: list[Step],
-    every: int,
-    cotangent: Tensor,
-    collected: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Takes derivatives back through `steps`, and empties `stored` on the way.
+    def pop(self, at: int) -> Tensor:
+        """What is carried before step `at`, [tasks, carry], trained for again if need be, and stored no longer.
 
-    Returns:
-        Derivatives by what was carried at first, [tasks, carry], and by the values, [tasks, values].
-    """
-    for begin in reversed(range(0, len(steps), every)):
-        segment = steps[begin : begin + every]
-        carried = [stored.pop()]
-        for step in segment[:-1]:
-            carried.append(pieces.advance(values, carried[-1], step, *group.data)[0])
-        for step in reversed(segment):
-            cotangent, collected = pieces.back(values, carried.pop(), step, cotangent, collected, *group.data)
-    return cotangent, collected
+        Args:
+            at: the number of steps at the first call, and one less at each further one, down to 0.
+        """
+        while self._stored[-1][0] < at:
+            begin, carry = self._stored[-1]
+            end = begin + first_part(at + 1 - begin, self._slots + 1 - len(self._stored))
+            for i in range(begin, end):
+                carry, self.support_loss = self._advance(carry, i)
+            self._stored.append((end, carry))
+        return self._stored.pop()[1]

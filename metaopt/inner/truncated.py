@@ -45,4 +45,6 @@ class Truncated:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`. Losses and accuracies are those at the horizon."""
-        return self._sweep(policy, objective, tasks, draws, horizon, every=1, window=self.window, summed=summed)
+        return self._sweep(
+            policy, objective, tasks, draws, horizon, slots=self.window, window=self.window, summed=summed
+        )

@@ -1,4 +1,4 @@
-"""Groups of tasks in threads: where compiled steps do the work, a thread for each group beats threads in each operation."""
+"""Groups of tasks in threads of their own, which with compiled steps beats threads inside each operation."""
 
 from __future__ import annotations
 

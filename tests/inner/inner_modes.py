@@ -10,12 +10,11 @@ from metaopt.inner.truncated import Truncated
 
 EXACT = {
     "mixed": Mixed,
-    "mixed_2": partial(Mixed, every=2),
-    "mixed_3": partial(Mixed, every=3),
     "mixed_forward": partial(Mixed, second="forward"),
     "checkpointing": Checkpointing,
     "checkpointing_1": partial(Checkpointing, stored=1),
     "checkpointing_2": partial(Checkpointing, stored=2, second="forward"),
+    "checkpointing_100": partial(Checkpointing, stored=100),
     "truncated_whole": partial(Truncated, window=5),
     "truncated_forward": partial(Truncated, window=100, second="forward"),
     "forward": Forward,
@@ -23,8 +22,8 @@ EXACT = {
 """The same as `Reverse`, up to rounding, for horizons of at most 5."""
 FIRST_ORDER = {
     "mixed": partial(Mixed, second="none"),
-    "mixed_2": partial(Mixed, every=2, second="none"),
     "checkpointing": partial(Checkpointing, second="none"),
+    "checkpointing_1": partial(Checkpointing, stored=1, second="none"),
     "truncated": partial(Truncated, window=5, second="none"),
 }
 """The same as `Reverse(first_order=True)`."""

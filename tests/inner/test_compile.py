@@ -57,8 +57,8 @@ def in_single_precision(problem):
 
 COMPILED = {
     "reverse": partial(Reverse, False, 64),
-    "mixed": partial(Mixed, 1, "reverse", 64),
-    "mixed_forward": partial(Mixed, 1, "forward", 64),
+    "mixed": partial(Mixed, "reverse", 64),
+    "mixed_forward": partial(Mixed, "forward", 64),
     "forward": partial(Forward, 64),
 }
 

@@ -5,16 +5,16 @@ import math
 import weakref
 from collections import Counter
 
-import hypothesis
 import pytest
 import torch
-from hypothesis import strategies as st
+from inner_checkpoints import fewest_trainings
 from inner_problems import make_problem, mlp_problem, tiny_mlp
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from metaopt.inner.checkpointing import Checkpointing, spacing
+from metaopt.inner.binomial import slots_for_two_trainings
+from metaopt.inner.checkpointing import Checkpointing
 from metaopt.inner.compile import Eager
 from metaopt.inner.forward import Forward
 from metaopt.inner.mixed import Mixed
@@ -27,11 +27,18 @@ CARRIED = ("enter", "advance")
 
 
 class Watching(Eager):
-    """Leaves functions as they are, and counts their calls and what of their results is alive."""
+    """Leaves functions as they are, and counts their calls and what of their results is alive.
+
+    Attributes:
+        calls: how often each was called.
+        most_carried: what tasks carry that was alive at once, at most.
+        most_stored: the same at the beginning of a call, without what the call takes.
+    """
 
     def __init__(self):
         self.calls = Counter()
         self.most_carried = 0
+        self.most_stored = 0
         self._carried = []
 
     def __call__(self, function):
@@ -39,6 +46,9 @@ class Watching(Eager):
 
         def watched(*arguments):
             self.calls[name] += 1
+            taken = {StorageWeakRef(a.untyped_storage()).cdata for a in arguments if isinstance(a, torch.Tensor)}
+            stored = [carried for carried in self._carried if not carried.expired() and carried.cdata not in taken]
+            self.most_stored = max(self.most_stored, len(stored))
             results = function(*arguments)
             for result in results if isinstance(results, tuple) else (results,):
                 assert not result.requires_grad, f"{name} keeps a graph"
@@ -78,40 +88,46 @@ def test_mixed_mode_trains_once_and_stores_each_step(second, horizon):
     found = watched(Mixed, horizon, second=second)
     assert found.calls == {"enter": 1, "advance": horizon, "finish": 1, "back": horizon, "leave": 1}
     assert found.most_carried == horizon + 1
+    assert found.most_stored == horizon
 
 
-@pytest.mark.parametrize("every", [2, 3, 7])
-@horizons
-def test_mixed_mode_stores_every_kth_step_and_the_steps_of_one_window(horizon, every):
-    found = watched(Mixed, horizon, every=every)
-    assert found.calls["advance"] == horizon + sum(min(every, horizon - i) - 1 for i in range(0, horizon, every))
+def assert_stored_and_trained(found, horizon, slots):
+    assert found.calls["advance"] == fewest_trainings(horizon + 1, slots)
     assert found.calls["back"] == horizon
-    assert found.most_carried <= math.ceil(horizon / every) + every
+    assert found.calls["enter"] == found.calls["finish"] == found.calls["leave"] == 1
+    assert found.most_stored == min(slots, horizon)
+    # Beside them, what the running step takes and what it gives.
+    assert found.most_carried <= min(slots + 2, horizon + 1)
 
 
 @horizons
 @seconds
-def test_checkpointing_trains_at_most_twice_and_stores_about_the_root_of_the_steps(second, horizon):
+def test_checkpointing_trains_at_most_twice_and_stores_as_little_as_that_allows(second, horizon):
     found = watched(Checkpointing, horizon, second=second)
-    assert horizon <= found.calls["advance"] <= 2 * horizon
-    assert found.calls["back"] == horizon
-    assert found.most_carried <= 2 * math.ceil(math.sqrt(horizon))
+    slots = slots_for_two_trainings(horizon)
+    assert_stored_and_trained(found, horizon, slots)
+    assert found.calls["advance"] <= 2 * horizon
+    assert slots <= math.sqrt(2 * horizon)
 
 
-@pytest.mark.parametrize("stored", [1, 2, 5, 100])
+@pytest.mark.parametrize("stored", [1, 2, 3, 5, 100])
 @horizons
-def test_checkpointing_stores_no_more_than_it_is_told(horizon, stored):
-    found = watched(Checkpointing, horizon, stored=stored)
-    assert horizon <= found.calls["advance"] <= 2 * horizon
-    assert found.most_carried <= min(stored, horizon) + math.ceil(horizon / stored)
+def test_checkpointing_stores_no_more_than_it_is_told_and_trains_as_little_as_that_allows(horizon, stored):
+    assert_stored_and_trained(watched(Checkpointing, horizon, stored=stored), horizon, stored)
 
 
-@hypothesis.given(horizon=st.integers(1, 5000), stored=st.integers(1, 6000))
-def test_the_spacing_leaves_room_for_as_many_as_are_stored_and_no_more(horizon, stored):
-    every = spacing(horizon, stored)
-    assert every >= 1
-    assert math.ceil(horizon / every) <= stored
-    assert every == 1 or math.ceil(horizon / (every - 1)) > stored, "more steps could be stored"
+def test_a_fixed_number_of_stored_steps_is_memory_that_does_not_grow():
+    few, many = (most_alive(Checkpointing(stored=3), horizon) for horizon in (10, 80))
+    assert many == few
+
+
+@pytest.mark.parametrize("stored", [None, 1, 2, 4, 100])
+@pytest.mark.parametrize("horizon", [1, 2, 7, 30])
+def test_storing_less_changes_no_bit(horizon, stored):
+    problem = mlp_problem("from_scratch", "tensor", horizon=horizon)
+    found, expected = (problem.hypergradients(method) for method in (Checkpointing(stored), Mixed()))
+    for name in ("flat", "loss", "accuracy", "support_loss"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 @pytest.mark.parametrize("window", [1, 4, 100])
@@ -120,7 +136,7 @@ def test_truncation_trains_once_and_stores_the_steps_of_a_window(horizon, window
     found = watched(Truncated, horizon, window=window)
     assert found.calls["advance"] == found.calls["back"] == horizon
     assert found.calls["finish"] == math.ceil(horizon / window)
-    assert found.most_carried <= min(window, horizon) + 1
+    assert found.most_carried == min(window, horizon) + 1
 
 
 class Alive(TorchDispatchMode):

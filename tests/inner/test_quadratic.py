@@ -24,8 +24,9 @@ from metaopt.types import Batch, TaskBatch
 MODES = {
     "reverse": Reverse,
     "mixed": Mixed,
-    "mixed_forward": partial(Mixed, every=3, second="forward"),
+    "mixed_forward": partial(Mixed, second="forward"),
     "checkpointing": Checkpointing,
+    "checkpointing_2": partial(Checkpointing, stored=2, second="forward"),
     "truncated": partial(Truncated, window=10),
     "forward": Forward,
 }

@@ -52,7 +52,7 @@ def test_hypergradients_are_computed_on_the_device_of_the_tasks(problem, name):
         assert_all_elsewhere(problem.hypergradients(ALL[name]()))
 
 
-@pytest.mark.parametrize("name", ["first_order", "mixed_2", "checkpointing", "truncated_2", "mixed_none", "forward"])
+@pytest.mark.parametrize("name", ["first_order", "mixed", "checkpointing", "truncated_2", "mixed_none", "forward"])
 @pytest.mark.parametrize("chunk", [64, 1])
 def test_so_they_are_in_every_way_and_chunk(small, name, chunk):
     with apart(only=True):

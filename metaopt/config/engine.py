@@ -95,7 +95,7 @@ def build_hypergradient(
     """The way to the hypergradient."""
     if inner.engine == "higher":
         return ThroughHigher(model, kind, plan.hypergradient == "first_order")
-    compiler: Compiler = Inductor(warn, device) if plan.compile else Eager()
+    compiler: Compiler = Inductor(warn, device=device) if plan.compile else Eager()
     chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
     ways: dict[str, Callable[[], HypergradientMethod]] = {
         "reverse": lambda: Reverse(False, chunk, compiler),

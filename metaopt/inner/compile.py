@@ -17,7 +17,13 @@ from metaopt.types import CPU
 
 
 class Compiler(Protocol):
-    """Takes a pure function of tensors (and a step) and returns one that computes the same."""
+    """Takes a pure function of tensors (and a step) and returns one that computes the same.
+
+    Attributes:
+        workers: threads that may call the returned functions at once, each for tasks of its own.
+    """
+
+    workers: int
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See the class."""
@@ -29,7 +35,9 @@ class Compiler(Protocol):
 
 
 class Eager:
-    """Leaves functions as they are."""
+    """Leaves functions as they are. These put a task's parameters into a module, of which there is only one."""
+
+    workers = 1
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function."""
@@ -49,10 +57,14 @@ class Inductor:
 
     Args:
         warn: is given the one line.
+        workers: see `Compiler`; compiled functions know no module any more.
         device: of all tensors that the functions will be called with.
     """
 
-    def __init__(self, warn: Callable[[str], None] = warnings.warn, device: torch.device = CPU) -> None:
+    def __init__(
+        self, warn: Callable[[str], None] = warnings.warn, workers: int = 1, device: torch.device = CPU
+    ) -> None:
+        self.workers = workers
         self._warn = warn
         self._device = device
         self._works = True
@@ -82,7 +94,7 @@ class Inductor:
 
 
 _ONE_AT_A_TIME = RLock()
-"""Tracing changes what torch does everywhere, so that threads must wait for each other."""
+"""Functions that are not compiled share a module, and tracing changes what torch does in other threads, too."""
 
 
 class _Compiled:
@@ -107,7 +119,8 @@ class _Compiled:
                     self._ready[key] = self._compile(_of_list(self._function, given), tensors)
         ready = self._ready[key]
         if ready is None:
-            return self._function(*arguments)
+            with _ONE_AT_A_TIME:
+                return self._function(*arguments)
         results = ready(tensors)
         return results[0] if len(results) == 1 else tuple(results)
 

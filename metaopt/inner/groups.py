@@ -65,18 +65,20 @@ def in_groups(
         size: tasks in a group.
         differentiate: group -> hypergradients, [tasks, numbers] or summed [numbers], query losses, query accuracies and
             support losses.
-        workers: threads among which the groups are divided, each with operations of one thread; 1: one group after the
-            other, with operations of as many threads as torch is set to.
+        workers: threads among which the groups are divided; see `spread`.
     """
     hyper, n_tasks = program.hyper_vector(), count_tasks(tasks)
 
-    def of_group(index: slice) -> Hypergradients:
+    def group(index: slice) -> Group:
         whole = n_tasks <= size
         some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
         noise = program.noise_vectors(some.noise)
-        data = Data(noise, part.support.x, part.support.y, some.order)
-        with torch.no_grad():
-            flat, loss, accuracy, support_loss = differentiate(Group(hyper, data, part.query))
+        return Group(hyper, Data(noise, part.support.x, part.support.y, some.order), part.query)
+
+    def found(one: Group) -> Hypergradients:
+        with torch.no_grad():  # which each thread has of its own
+            flat, loss, accuracy, support_loss = differentiate(one)
         return Hypergradients(torch.atleast_2d(flat), program.hyper, loss, accuracy, support_loss)
 
-    return joined(spread(of_group, chunks(n_tasks, size), workers))
+    with torch.no_grad():
+        return joined(spread(found, [group(index) for index in chunks(n_tasks, size)], workers))

@@ -33,6 +33,7 @@ class Reverse:
     def __init__(self, first_order: bool = False, chunk: int = 64, compiler: Compiler | None = None) -> None:
         compiler = compiler or Eager()
         self.chunk = chunk
+        self._workers = compiler.workers
         self._whole = PerPolicy(lambda policy, objective: _Whole(Program(policy, objective), first_order, compiler))
 
     def __call__(
@@ -46,11 +47,12 @@ class Reverse:
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
         whole = self._whole(policy, objective)
+        function = whole.function(horizon, summed)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
-            return whole.function(horizon, summed)(group.hyper, *group.data, *group.query)
+            return function(group.hyper, *group.data, *group.query)
 
-        return in_groups(whole.program, tasks, draws, self.chunk, differentiate)
+        return in_groups(whole.program, tasks, draws, self.chunk, differentiate, self._workers)
 
 
 class _Whole:

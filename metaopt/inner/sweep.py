@@ -29,10 +29,12 @@ class Sweep:
     """
 
     def __init__(self, second: SecondDerivative, chunk: int, compiler: Compiler | None) -> None:
+        compiler = compiler or Eager()
         self._chunk = chunk
+        self._workers = compiler.workers
         self._pieces = PerPolicy(
             lambda policy, own: {
-                summed: Pieces(Program(policy, own), second, compiler or Eager(), summed) for summed in (True, False)
+                summed: Pieces(Program(policy, own), second, compiler, summed) for summed in (True, False)
             }
         )
 
@@ -63,7 +65,7 @@ class Sweep:
         def differentiate(group: Group) -> tuple[Tensor, ...]:
             return _differentiate(pieces, group, windows, slots)
 
-        return in_groups(pieces.program, tasks, draws, self._chunk, differentiate)
+        return in_groups(pieces.program, tasks, draws, self._chunk, differentiate, self._workers)
 
 
 def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], slots: int) -> tuple[Tensor, ...]:

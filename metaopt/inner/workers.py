@@ -16,10 +16,14 @@ T = TypeVar("T")
 def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
     """The results of `work` for each part, in order.
 
+    Threads of their own need no waiting for each other after each operation. That is what makes threads inside
+    operations slow where operations are small, and many times slower where other programs want the cores too.
+
     Args:
         work: may be called in several threads at once.
         parts: what it is called with.
-        workers: threads at most; with 1, or a single part, all is done in the calling thread.
+        workers: threads at most, in which torch's operations have one thread each. With 1, or a single part, all is
+            done in the calling thread, with operations of as many threads as torch is set to.
 
     Raises:
         Whatever `work` raises first.

@@ -14,6 +14,8 @@ from metaopt.policies.settings import PolicySettings, StrengthSettings
 class Uncompiled:
     """Functions as they are, called with the steps of compiled ones."""
 
+    workers = 1
+
     def __call__(self, function):
         return function
 
@@ -82,7 +84,7 @@ def test_functions_are_compiled_for_their_device(small, name, monkeypatch):
         return lambda tensors: traced(*tensors)
 
     monkeypatch.setattr(compile_fx, "compile_fx_inner", compile_fx_inner)
-    compiler = Inductor(pytest.fail, ELSEWHERE)
+    compiler = Inductor(pytest.fail, device=ELSEWHERE)
     with apart():
         assert_all_elsewhere(small.hypergradients(ALL[name](compiler=compiler)))
     assert bool(seen) == (name == "forward")

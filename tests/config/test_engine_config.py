@@ -100,7 +100,8 @@ def test_compiling_is_as_configured(name, flag, compiler, build, monkeypatch):
     made = []
     for kind in (Inductor, Eager):
         monkeypatch.setattr(
-            f"metaopt.config.engine.{kind.__name__}", lambda *args, kind=kind: made.append(kind) or kind(*args)
+            f"metaopt.config.engine.{kind.__name__}",
+            lambda *args, kind=kind, **options: made.append(kind) or kind(*args, **options),
         )
     job = build(f"inner.hypergradient={name}", f"inner.compile={flag}", "inner.task_chunk=2", "policy=global")
     assert made == [compiler]

@@ -46,8 +46,8 @@ def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
     checkpoints = re.fullmatch(r"(?:eager_)?checkpointing_([1-9]\d*)", which)
     if checkpoints is None and which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
-    compiler = Eager() if which.startswith("eager") else Inductor()
-    chunk = 1 if workload.model == "conv4" else workload.tasks
+    compiler = Eager() if which.startswith("eager") else Inductor(workers=workload.threads)
+    chunk = 1 if workload.model == "conv4" else math.ceil(workload.tasks / compiler.workers)
     if checkpoints is not None:
         return Checkpointing(int(checkpoints[1]), chunk=chunk, compiler=compiler)
     match which.removeprefix("eager_"):

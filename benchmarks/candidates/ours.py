@@ -48,9 +48,11 @@ def method(workload: Workload, which: str | None = None, device: str = "cpu") ->
     checkpoints = re.fullmatch(r"(?:eager_)?checkpointing_([1-9]\d*)", which)
     if checkpoints is None and which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
-    compiler = Eager() if which.startswith("eager") else Inductor(device=torch.device(device))
-    alone = workload.model == "conv4" and device == "cpu"
-    chunk = int(size) if size else 1 if alone else workload.tasks
+    on_cpu = device == "cpu"
+    workers = workload.threads if on_cpu else 1  # a GPU is one, whatever the threads that feed it
+    compiler = Eager() if which.startswith("eager") else Inductor(workers=workers, device=torch.device(device))
+    chunk = 1 if workload.model == "conv4" and on_cpu else math.ceil(workload.tasks / compiler.workers)
+    chunk = int(size) if size else chunk
     if checkpoints is not None:
         return Checkpointing(int(checkpoints[1]), chunk=chunk, compiler=compiler)
     match which.removeprefix("eager_"):

@@ -20,16 +20,16 @@ class ChildError(Exception):
 
 
 class Child:
-    """A worker: one candidate on one workload. Use it as a context manager, or close it.
+    """A worker: one candidate on one workload, on the device `cpu` or `cuda`. Use it as a context manager, or close it.
 
     Raises:
         ChildError: the candidate could not be made ready.
     """
 
-    def __init__(self, candidate: str, workload: str, dtype: str = "float32") -> None:
+    def __init__(self, candidate: str, workload: str, dtype: str = "float32", device: str = "cpu") -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in `close`)
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), candidate, workload, dtype],
+            [sys.executable, str(WORKER), candidate, workload, dtype, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

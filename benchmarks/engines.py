@@ -1,11 +1,12 @@
 """Time and memory of one meta-iteration, sampling not counted: metaopt, higher, JAX, TorchOpt and Betty in one run.
 
-    python benchmarks/engines.py [--workloads sinusoid mlp50 …] [--candidates ours higher …] [--repeats 15]
+    python benchmarks/engines.py [--workloads sinusoid mlp50 …] [--candidates ours higher …] [--device cuda]
 
 Each candidate has a process of its own, kept to the workload's cores. First all must compute the same hypergradient:
 in float64 to 1e-6; the float32 of the timings is reported beside it (a ReLU or a maximum that falls on the other side
 shows there). Then they take turns, so that what else the machine does falls on all alike. `ours:METHOD` is one way of
-metaopt's. Ratios within one run are what to compare. Peers: pip install -e '.[bench]'
+metaopt's; `ours:METHOD/N` has N tasks side by side. On a GPU only some candidates run here. Ratios within one run are
+what to compare. Peers: pip install -e '.[bench]'
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", default=["sinusoid", "mlp50", "mlp400", "conv4"], metavar="KEY")
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), metavar="NAME")
     parser.add_argument("--repeats", type=int, default=15, help="rounds in which each candidate has a turn")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/engines.json"))
     arguments = parser.parse_args()
     check(parser, arguments.workloads, arguments.candidates)
@@ -54,7 +56,7 @@ def main() -> None:
     ):
         for key in arguments.workloads:
             describe(key)
-            record["workloads"][key] = measure(key, arguments.candidates, arguments.repeats, advance)
+            record["workloads"][key] = measure(key, arguments.candidates, arguments.repeats, advance, arguments.device)
             write_text(arguments.json, json.dumps(record, indent=1) + "\n")
             console.print(table(record["workloads"][key]))
             for one in record["workloads"][key]["results"].values():
@@ -79,7 +81,9 @@ def check(parser: argparse.ArgumentParser, keys: list[str], names: list[str]) ->
             parser.error(f"unknown candidate '{name}'; choose from {', '.join(CANDIDATES)}")
 
 
-def measure(key: str, names: list[str], repeats: int, advance: Callable[[], None] = lambda: None) -> Result:
+def measure(
+    key: str, names: list[str], repeats: int, advance: Callable[[], None] = lambda: None, device: str = "cpu"
+) -> Result:
     """All candidates on one workload; the first that runs, `ours` by default, is what others are compared with."""
     results: dict[str, Result] = {}
     load = workload(key)
@@ -90,11 +94,14 @@ def measure(key: str, names: list[str], repeats: int, advance: Callable[[], None
             if results[name]["version"] is None:
                 results[name]["left_out"] = "not installed; pip install -e '.[bench]'"
                 continue
+            if device != "cpu" and not entry(name)[0].on_gpu:
+                results[name]["left_out"] = f"runs on the CPU only in this benchmark, not on {device}"
+                continue
             try:
-                children[name] = stack.enter_context(Child(name, key))
+                children[name] = stack.enter_context(Child(name, key, device=device))
             except ChildError as error:
                 results[name]["left_out"] = str(error)
-        _compare(key, children, results, advance)
+        _compare(key, children, results, advance, device)
         seconds = _take_turns(children, results, repeats, advance)
         for name, child in children.items():
             advance()
@@ -108,16 +115,20 @@ def measure(key: str, names: list[str], repeats: int, advance: Callable[[], None
     for name in timed:
         results[name] |= {"seconds": seconds[name], "median": median(seconds[name])}
         results[name]["ratio"] = results[name]["median"] / results[timed[0]]["median"]
-    return {"title": load.title, "threads": load.threads, "reference": timed[0] if timed else None, "results": results}
+    reference = timed[0] if timed else None
+    about = {"title": load.title, "threads": load.threads, "device": device}
+    return about | {"reference": reference, "results": results}
 
 
-def _compare(key: str, children: dict[str, Child], results: dict[str, Result], advance: Callable[[], None]) -> None:
+def _compare(
+    key: str, children: dict[str, Child], results: dict[str, Result], advance: Callable[[], None], device: str
+) -> None:
     """Hypergradients against the first candidate's, in float32 and float64; who differs is left out of the timing."""
     reference: dict[str, Any] = {}
     for name, child in children.items():
         advance()
         try:
-            with Child(name, key, "float64") as exact:
+            with Child(name, key, "float64", device) as exact:
                 found = {"error32": child.hypergradients(), "error64": exact.hypergradients()}
         except ChildError as error:
             results[name]["left_out"] = str(error)
@@ -160,7 +171,8 @@ def label(candidate: str) -> str:
 def table(result: Result) -> Table:
     """A row for each candidate that ran."""
     threads = result["threads"]
-    caption = f"{threads} thread{'s' if threads > 1 else ''}; memory: added by the meta-iteration, and peak"
+    where = f"{threads} thread{'s' if threads > 1 else ''}" if result["device"] == "cpu" else "on the GPU"
+    caption = f"{where}; memory: added by the meta-iteration, and peak"
     rows = Table("", "version", title=result["title"], caption=caption, title_justify="left")
     for heading in ("median, ms", "× reference", "added, MiB", "peak, MiB", "error, f32", "f64"):
         rows.add_column(heading, justify="right")

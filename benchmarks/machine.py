@@ -13,17 +13,24 @@ PACKAGES = ("torch", "numpy", "higher", "jax", "jaxlib", "optax", "torchopt", "b
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, memory, load, versions and date, as plain values."""
+    """CPU, cores, memory, GPU, load, versions and date, as plain values."""
     return {
         "cpu": _first("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": _first("/proc/meminfo", "MemTotal"),
+        "gpu": _gpu(),
         "load": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _gpu() -> str | None:
+    import torch  # noqa: PLC0415  (takes seconds)
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _first(path: str, field: str) -> str | None:

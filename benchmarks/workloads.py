@@ -126,6 +126,7 @@ WORKLOADS = {
     "mlp100": _long_mlp(100),
     "mlp1000": _long_mlp(1000),
     "conv4": _CONV4,
+    "conv4_32": replace(_CONV4, title="conv4-64, 5-way 1-shot 28×28, Meta-SGD, 32 tasks, 5 full-batch steps", tasks=32),
     "conv4_50": replace(
         _CONV4, title="conv4-64, 5-way 1-shot 28×28, Meta-SGD, 1 task, 50 full-batch steps", tasks=1, steps=50
     ),

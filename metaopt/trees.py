@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +21,26 @@ def cloned(tree: Mapping[str, Tensor]) -> Params:
     return {name: tensor.detach().clone() for name, tensor in tree.items()}
 
 
+def on_cpu(tree: Any) -> Any:
+    """Nested dictionaries and lists with every tensor on the CPU; what else there is stays as it is."""
+    if isinstance(tree, Tensor):
+        return tree.cpu()
+    if isinstance(tree, dict):
+        return {key: on_cpu(below) for key, below in tree.items()}
+    return [on_cpu(below) for below in tree] if isinstance(tree, list) else tree
+
+
 def cast(tree: Mapping[str, Tensor], dtype: torch.dtype) -> Params:
     """Floating-point tensors in `dtype`; the others as they are."""
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tree.items()}
 
 
-def cast_tasks(tasks: TaskBatch, dtype: torch.dtype) -> TaskBatch:
-    """The tasks with floating-point inputs and targets in `dtype`."""
+def cast_tasks(tasks: TaskBatch, dtype: torch.dtype, device: torch.device | None = None) -> TaskBatch:
+    """The tasks with floating-point inputs and targets in `dtype`, and all on `device` (None: where they are)."""
 
     def convert(batch: Batch) -> Batch:
-        y = batch.y.to(dtype) if batch.y.is_floating_point() else batch.y
-        return Batch(batch.x.to(dtype), y)
+        y = batch.y.to(device, dtype if batch.y.is_floating_point() else batch.y.dtype)
+        return Batch(batch.x.to(device, dtype), y)
 
     return TaskBatch(*(convert(batch) for batch in tasks))
 

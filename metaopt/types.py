@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
+
+CPU = torch.device("cpu")
 
 Params: TypeAlias = dict[str, Tensor]
 """A model's parameters, or anything with one tensor for each of them, by name."""

@@ -7,6 +7,7 @@ from metaopt.trees import (
     cloned,
     count_tasks,
     detached,
+    on_cpu,
     row,
     stacked,
     take_tasks,
@@ -70,3 +71,21 @@ def test_a_row_is_the_same_by_an_int_and_by_a_scalar_tensor(tree):
     for name, tensor in tree.items():
         assert torch.equal(row(tensor, 2), tensor[2]), name
         assert torch.equal(row(tensor, torch.tensor(2)), tensor[2]), name
+
+
+def test_tasks_are_moved_with_their_labels(tasks):
+    moved = cast_tasks(tasks, torch.float64, torch.device("meta"))
+    for batch in moved:
+        assert (batch.x.device.type, batch.y.device.type) == ("meta", "meta")
+        assert (batch.x.dtype, batch.y.dtype) == (torch.float64, torch.int64)
+    stay = cast_tasks(moved, torch.float64)
+    assert {tensor.device.type for batch in stay for tensor in batch} == {"meta"}
+
+
+def test_a_tree_on_the_cpu_keeps_its_tensors_and_its_other_values():
+    tensor = torch.ones(2)
+    tree = {"a": [tensor, {"b": tensor}], "c": (1, 2), "d": 0.5, "e": None}
+    found = on_cpu(tree)
+    assert found.keys() == tree.keys()
+    assert found["a"][0] is found["a"][1]["b"] is tensor
+    assert (found["c"], found["d"], found["e"]) == ((1, 2), 0.5, None)

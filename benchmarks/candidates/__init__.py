@@ -28,16 +28,18 @@ class Entry(NamedTuple):
         module: in this folder; it has `build(workload, arrays, variant) -> Candidate`.
         package: the distribution that must be installed.
         label: for tables and figures.
+        on_gpu: whether its `build` takes a device besides.
     """
 
     module: str
     package: str
     label: str
+    on_gpu: bool = False
 
 
 CANDIDATES = {
-    "ours": Entry("ours", "torch-metaopt", "metaopt"),
-    "higher": Entry("through_higher", "higher", "higher"),
+    "ours": Entry("ours", "torch-metaopt", "metaopt", on_gpu=True),
+    "higher": Entry("through_higher", "higher", "higher", on_gpu=True),
     "jax": Entry("jax_scan", "jax", "JAX"),
     "torchopt": Entry("torchopt_meta", "torchopt", "TorchOpt"),
     "betty": Entry("betty_engine", "betty-ml", "Betty"),
@@ -63,11 +65,12 @@ def available(candidate: str) -> str | None:
         return None
 
 
-def build(candidate: str, workload: Workload, arrays: Arrays) -> Candidate:
-    """The candidate, ready for the workload.
+def build(candidate: str, workload: Workload, arrays: Arrays, device: str = "cpu") -> Candidate:
+    """The candidate, ready for the workload on a device, which must be `cpu` unless its entry is `on_gpu`.
 
     Raises:
         ImportError: its package is not installed.
     """
     found, variant = entry(candidate)
-    return importlib.import_module(f"candidates.{found.module}").build(workload, arrays, variant)
+    make = importlib.import_module(f"candidates.{found.module}").build
+    return make(workload, arrays, variant, device) if found.on_gpu else make(workload, arrays, variant)

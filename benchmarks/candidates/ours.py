@@ -37,17 +37,22 @@ METHODS = (
     "eager_mixed",
     "eager_checkpointing",
 )
-"""Variants that `method` knows; `checkpointing_N`, any N, stores N steps. Without `eager`, what runs is compiled."""
+"""Variants that `method` knows; `checkpointing_N`, any N, stores N steps; `mixed/4` and so on has 4 tasks side by side.
+Without `eager`, what runs is compiled."""
 
 
-def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
+def method(workload: Workload, which: str | None = None, device: str = "cpu") -> HypergradientMethod:
     """The way to the hypergradient; without `which`, what `inner.hypergradient=auto` comes to in a long run."""
+    which, _, size = (which or "").partition("/")
     which = which or ("reverse" if workload.steps <= FEW_STEPS else "mixed")
     checkpoints = re.fullmatch(r"(?:eager_)?checkpointing_([1-9]\d*)", which)
     if checkpoints is None and which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
-    compiler = Eager() if which.startswith("eager") else Inductor(workers=workload.threads)
-    chunk = 1 if workload.model == "conv4" else math.ceil(workload.tasks / compiler.workers)
+    on_cpu = device == "cpu"
+    workers = workload.threads if on_cpu and not which.startswith("eager") else 1
+    compiler = Eager() if which.startswith("eager") else Inductor(workers=workers, device=torch.device(device))
+    alone = workload.model == "conv4" and on_cpu
+    chunk = int(size) if size else 1 if alone else math.ceil(workload.tasks / workers)
     if checkpoints is not None:
         return Checkpointing(int(checkpoints[1]), chunk=chunk, compiler=compiler)
     match which.removeprefix("eager_"):
@@ -59,23 +64,28 @@ def method(workload: Workload, which: str | None = None) -> HypergradientMethod:
             return Mixed(second="forward" if other == "mixed_forward" else "reverse", chunk=chunk, compiler=compiler)
 
 
-def build(workload: Workload, arrays: Arrays, variant: str | None) -> Ours:
+def build(workload: Workload, arrays: Arrays, variant: str | None, device: str = "cpu") -> Ours:
     """See `candidates.build`; the variant is the name of a method."""
-    return Ours(workload, arrays, method(workload, variant))
+    return Ours(workload, arrays, method(workload, variant, device), device=device)
 
 
 class Ours:
     """See `Candidate`."""
 
     def __init__(
-        self, workload: Workload, arrays: Arrays, way: HypergradientMethod, precision: str = "float32"
+        self,
+        workload: Workload,
+        arrays: Arrays,
+        way: HypergradientMethod,
+        precision: str = "float32",
+        device: str = "cpu",
     ) -> None:
         self._workload = workload
         self._method = way
         kind = Kind.regression if workload.regression else Kind.classification
         spec = TaskSpec(kind, workload.input_shape, workload.outputs)
         model = mlp(spec, workload.widths) if workload.model == "mlp" else conv4(spec)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         self._objective = build_objective(model, kind, precision)
         query = Batch(tensors["query_x"], tensors["query_y"])
         self._tasks = TaskBatch(Batch(tensors["support_x"], tensors["support_y"]), query, query)
@@ -86,7 +96,7 @@ class Ours:
 
     def hypergradients(self) -> Arrays:
         """See `Candidate`."""
-        means = {n: g.sum(0).numpy() / self._workload.tasks for n, g in self._differentiate().grads.items()}
+        means = {n: g.sum(0).cpu().numpy() / self._workload.tasks for n, g in self._differentiate().grads.items()}
         return {name.removeprefix("log_strengths.").replace("/", "."): mean for name, mean in means.items()}
 
     def iteration(self) -> None:
@@ -119,14 +129,15 @@ def _policy(workload: Workload, model: Model, tensors: Params) -> Policy:
         )
         if f"{source}.{name}" in tensors
     }
-    policy.load_state_dict(values)
+    policy.to(tensors["support_x"].device).load_state_dict(values)
     return policy
 
 
 def _noise(workload: Workload, model: Model, tensors: Params) -> dict[str, Tensor]:
     """The noise from which the policy makes the given initialisations."""
     if workload.learned_init:
-        return {name: torch.zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
+        like = tensors["support_x"]
+        return {name: like.new_zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
     noise = {}
     for name in model.shapes:
         mean, std = model.init[name]

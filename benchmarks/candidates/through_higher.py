@@ -37,10 +37,10 @@ higher.register_optim(RatedSGD, DifferentiableRatedSGD)
 class ThroughHigher(TorchPeer):
     """See `Candidate`."""
 
-    def __init__(self, workload: Workload, arrays: Arrays) -> None:
-        super().__init__(workload, learned(workload, arrays))
-        self._tasks = tasks(workload, arrays)
-        self._module = network(workload)
+    def __init__(self, workload: Workload, arrays: Arrays, device: str = "cpu") -> None:
+        super().__init__(workload, learned(workload, arrays, device))
+        self._tasks = tasks(workload, arrays, device)
+        self._module = network(workload).to(device)
         if workload.learned_init:
             for name in workload.shapes:
                 layer, _, kind = name.rpartition(".")
@@ -68,7 +68,7 @@ class ThroughHigher(TorchPeer):
         return [log.exp() if isinstance(log, nn.Parameter) else None for log in logs]
 
 
-def build(workload: Workload, arrays: Arrays, variant: str | None) -> ThroughHigher:
+def build(workload: Workload, arrays: Arrays, variant: str | None, device: str = "cpu") -> ThroughHigher:
     """See `candidates.build`; there is one variant."""
     assert variant is None, "higher has no variants"
-    return ThroughHigher(workload, arrays)
+    return ThroughHigher(workload, arrays, device)

@@ -59,9 +59,9 @@ class Task(NamedTuple):
         return self.support_x[rows], self.support_y[rows]
 
 
-def tasks(workload: Workload, arrays: Arrays) -> list[Task]:
+def tasks(workload: Workload, arrays: Arrays, device: str = "cpu") -> list[Task]:
     """The workload's tasks, one by one."""
-    stacked = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    stacked = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     sets = [stacked[name] for name in ("support_x", "support_y", "query_x", "query_y")]
 
     def task(i: int) -> Task:
@@ -72,10 +72,10 @@ def tasks(workload: Workload, arrays: Arrays) -> list[Task]:
     return [task(i) for i in range(workload.tasks)]
 
 
-def learned(workload: Workload, arrays: Arrays) -> dict[str, nn.Parameter]:
+def learned(workload: Workload, arrays: Arrays, device: str = "cpu") -> dict[str, nn.Parameter]:
     """What is learned, by `lr.NAME`, `l2.NAME` (both as logarithms) and `init.NAME`."""
     return {
-        f"{kind}.{name}": nn.Parameter(torch.from_numpy(arrays[f"{source}.{name}"].copy()))
+        f"{kind}.{name}": nn.Parameter(torch.from_numpy(arrays[f"{source}.{name}"].copy()).to(device))
         for kind, source in (("lr", "log_lr"), ("l2", "log_l2"), ("init", "init"))
         for name in workload.shapes
         if f"{source}.{name}" in arrays
@@ -92,7 +92,7 @@ def as_arrays(hyper: dict[str, nn.Parameter]) -> Arrays:
     grads = {}
     for name, parameter in hyper.items():
         assert parameter.grad is not None, f"no hypergradient for {name}"
-        grads[name] = parameter.grad.numpy().copy()
+        grads[name] = parameter.grad.cpu().numpy().copy()
         parameter.grad = None
     return grads
 

@@ -16,6 +16,7 @@ from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, war
 from metaopt.commands.progress import make_console
 from metaopt.commands.run_dir import check_free, claim, policy_path
 from metaopt.config.build import build_problem
+from metaopt.config.device import on_gpu, use_device
 from metaopt.config.load import checkpoint_path, evaluate_config, model_config, tasks_config, to_yaml, typed
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
@@ -47,16 +48,18 @@ def evaluate(raw: DictConfig) -> int:
     check_free(Path(config.run_dir))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    device = use_device(config.device)
     inner = source.inner if config.horizon is None else replace(source.inner, horizon=config.horizon)
-    problem = build_problem(config.tasks, config.model, inner, source.card.policy)
-    policy = restore_policy(source.tensors, source.card, problem.model, source.path).to(problem.dtype)
+    problem = build_problem(config.tasks, config.model, inner, source.card.policy, device)
+    policy = restore_policy(source.tensors, source.card, problem.model, source.path)
+    policy.to(device, problem.dtype)
     notes = differences(source.card, problem)
     for note in notes:
         warn(note)
     files = claim(Path(config.run_dir), to_yaml(config))
     console.print(
         f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
-        f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}.",
+        f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}{on_gpu(device)}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -42,6 +42,13 @@ def first_alone(ranks: Ranks, work: Callable[[str], T], tell: Callable[[T], str]
     return together(ranks, lambda: first[0] if first else work(told))
 
 
+def check_devices(kind: str, ranks: Ranks) -> None:
+    """Raises ConfigError, in all processes, where some are on a GPU and others are not, which cannot add up tensors."""
+    kinds = sorted(set(ranks.texts(kind)))
+    if len(kinds) > 1:
+        raise ConfigError(f"device=auto means {' and '.join(kinds)} on different machines; give device={kinds[0]}")
+
+
 def check_shares(meta_batch: int, ranks: Ranks) -> None:
     """Raises ConfigError where a process would have no task of a meta-batch."""
     if meta_batch < ranks.count:

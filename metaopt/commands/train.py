@@ -19,8 +19,9 @@ from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
 from metaopt.commands.progress import MetaTrainingProgress, make_console
 from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run, read_plan, write_plan
-from metaopt.commands.together import check_shares, first_alone, together
+from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.config.build import Job, build_job, build_tracker
+from metaopt.config.device import on_gpu, use_device
 from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
 from metaopt.errors import ConfigError, PolicyFileError
@@ -71,6 +72,7 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
     is_first = ranks.rank == 0
     console = make_console(quiet=not is_first)
     run = _resumed_run(raw, ranks) if raw.resume is not None else _new_run(raw, ranks)
+    check_devices(run.job.problem.device.type, ranks)
     if _is_complete(run):
         console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
         return 0
@@ -102,8 +104,9 @@ def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
         check_shares(config.outer.meta_batch, ranks)
         if ranks.rank == 0:
             check_free(Path(config.run_dir))
-        _set_threads(config)
-        return config, build_job(config, Plan.from_json(json.loads(first_plan)) if first_plan else None, warn)
+        device = _set_up(config)
+        plan = Plan.from_json(json.loads(first_plan)) if first_plan else None
+        return config, build_job(config, plan, warn, device)
 
     # A plan depends on measured times; that of process 0 is kept, and all follow it.
     config, job = first_alone(ranks, prepared, lambda of_first: json.dumps(asdict(of_first[1].plan)))
@@ -120,17 +123,18 @@ def _resumed_run(raw: DictConfig, ranks: Ranks) -> Run:
 
 
 def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
-    others = [word for word in given_overrides() if not word.lstrip("+").startswith("resume=")]
+    others = [word for word in given_overrides() if word.lstrip("+").partition("=")[0] not in ("resume", "device")]
     if others:
         raise ConfigError(
-            f"resume= goes on with the run's own configuration, but {others[0]} is given too; "
-            "leave it out, or start a new run"
+            f"resume= goes on with the run's own configuration, but {others[0]} is given too; only "
+            "device= may be, so leave it out, or start a new run"
         )
     files = existing_run(Path(str(raw.resume)))
     config = read_config(files.config)
+    if any(word.lstrip("+").startswith("device=") for word in given_overrides()):
+        config = replace(config, device=str(raw.device))  # for this time; the directory keeps what the run began with
     check_shares(config.outer.meta_batch, ranks)
-    _set_threads(config)
-    job = build_job(config, read_plan(files), warn)
+    job = build_job(config, read_plan(files), warn, _set_up(config))
     if ranks.rank == 0 and not files.plan.exists():
         write_plan(files, job.plan)
     if files.checkpoint.exists():
@@ -141,9 +145,11 @@ def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
     return Run(config, job, files)
 
 
-def _set_threads(config: TrainConfig) -> None:
+def _set_up(config: TrainConfig) -> torch.device:
+    """Sets what holds for the whole process, and says where it computes."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    return use_device(config.device)
 
 
 def _is_complete(run: Run) -> bool:
@@ -154,7 +160,7 @@ def _opening(run: Run, processes: int) -> str:
     config, job = run.config, run.job
     outer = config.outer
     begun = f", from iteration {job.state.iteration}" if job.state.iteration else ""
-    where = f", in {processes} processes" if processes > 1 else ""
+    where = on_gpu(job.problem.device) + (f", in {processes} processes" if processes > 1 else "")
     return (
         f"Meta-training {job.card.policy.name} on {job.card.tasks} with {job.card.model['name']}: "
         f"{outer.iterations} iterations of {outer.meta_batch} tasks, horizon {config.inner.horizon}{where}{begun}."

@@ -31,6 +31,7 @@ from metaopt.tracking.guarded import Guarded
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker
 from metaopt.tracking.wandb_tracker import WandbTracker
+from metaopt.types import CPU
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ class Job:
     plan: Plan
 
 
-def build_job(config: TrainConfig, plan: Plan | None = None, warn: Callable[[str], None] = warnings.warn) -> Job:
+def build_job(
+    config: TrainConfig,
+    plan: Plan | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+    device: torch.device = CPU,
+) -> Job:
     """Builds everything and draws the starting point; reads data, but starts no work.
 
     Args:
@@ -62,17 +68,18 @@ def build_job(config: TrainConfig, plan: Plan | None = None, warn: Callable[[str
         plan: of the same run, before it was interrupted; None: what the configuration leaves open is chosen now, which
             may train on a few tasks to measure.
         warn: is given a line where compilation fails.
+        device: where to compute; see `use_device`.
 
     Raises:
         ConfigError, TaskError, DataError: see there.
     """
     settings = config.policy.settings()
-    problem = build_problem(config.tasks, config.model, config.inner, settings)
+    problem = build_problem(config.tasks, config.model, config.inner, settings, device)
     model = problem.model
     # Streams of their own, so that the length of one does not shift another.
     outer = build_outer(config.outer)
     policy = Policy(settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"))
-    policy.to(problem.dtype)
+    policy.to(device, problem.dtype)
     check_numbers_of(config.inner, policy)
     validation = Validation(
         *sample(problem, "meta_validation", outer.validation_tasks, generator(config.seed, "meta_validation"))
@@ -92,9 +99,15 @@ def build_job(config: TrainConfig, plan: Plan | None = None, warn: Callable[[str
     return Job(problem, outer, state, validation, card, plan)
 
 
-def build_problem(tasks: TasksConfig, model: ModelConfig, inner: InnerConfig, settings: PolicySettings) -> InnerProblem:
+def build_problem(
+    tasks: TasksConfig,
+    model: ModelConfig,
+    inner: InnerConfig,
+    settings: PolicySettings,
+    device: torch.device = CPU,
+) -> InnerProblem:
     """The inner problem that a policy with these settings is for, before it is planned; see `build_job`."""
-    check_engine(settings, inner)
+    check_engine(settings, inner, device)
     family = build_family(tasks)
     network = build_model(model, family.spec)
     return InnerProblem(
@@ -106,6 +119,7 @@ def build_problem(tasks: TasksConfig, model: ModelConfig, inner: InnerConfig, se
         hypergradient=Reverse(),
         chunk=(inner.chunk or MANY_TASKS) if settings.optimizer == "metaopt" else 1,
         dtype=torch.float64 if inner.dtype == "float64" else torch.float32,
+        device=device,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from metaopt.config.device import has_bfloat16, memory_of, wait_for
 from metaopt.config.schema import InnerConfig, TrainConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.checkpointing import Checkpointing
@@ -29,14 +30,14 @@ from metaopt.outer.problem import InnerProblem
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
-from metaopt.types import Kind, Params
+from metaopt.types import CPU, Kind, Params
 
 MEASURED_TASKS = 16
 """Tasks on which chunks are measured, at most."""
 
 
-def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
-    """Raises ConfigError where the parts of the inner loop do not go together."""
+def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.device = CPU) -> None:
+    """Raises ConfigError where the parts of the inner loop do not go together, or the device does not have them."""
     if settings.optimizer != "metaopt" and inner.engine != "higher":
         raise ConfigError(
             f"policy.optimizer={settings.optimizer} runs under inner.engine=higher only, but inner.engine is "
@@ -54,8 +55,9 @@ def check_engine(settings: PolicySettings, inner: InnerConfig) -> None:
             f"inner.hypergradient=reverse compiles the whole unroll, for a horizon of at most "
             f"{LONGEST_COMPILED_REVERSE}, but inner.horizon is {inner.horizon}; choose inner.hypergradient=mixed"
         )
-    if inner.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise ConfigError("inner.dtype is bfloat16, which this processor does not have; use float32")
+    if inner.dtype == "bfloat16" and not has_bfloat16(device):
+        processor = "processor" if device == CPU else "GPU"
+        raise ConfigError(f"inner.dtype is bfloat16, which this {processor} does not have; use float32")
 
 
 def check_numbers_of(inner: InnerConfig, policy: Policy) -> None:
@@ -78,17 +80,22 @@ def build_objective(model: Model, kind: Kind, dtype: str) -> Objective:
 
 def with_plan(problem: InnerProblem, plan: Plan, inner: InnerConfig, warn: Callable[[str], None]) -> InnerProblem:
     """The problem with the plan's way to the hypergradient."""
-    method = build_hypergradient(plan, inner, problem.model, problem.family.spec.kind, warn)
+    method = build_hypergradient(plan, inner, problem.model, problem.family.spec.kind, warn, problem.device)
     return replace(problem, hypergradient=method, chunk=plan.adapt_chunk)
 
 
 def build_hypergradient(
-    plan: Plan, inner: InnerConfig, model: Model, kind: Kind, warn: Callable[[str], None]
+    plan: Plan,
+    inner: InnerConfig,
+    model: Model,
+    kind: Kind,
+    warn: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> HypergradientMethod:
     """The way to the hypergradient."""
     if inner.engine == "higher":
         return ThroughHigher(model, kind, plan.hypergradient == "first_order")
-    compiler: Compiler = Inductor(warn) if plan.compile else Eager()
+    compiler: Compiler = Inductor(warn, plan.workers, device) if plan.compile else Eager()
     chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
     ways: dict[str, Callable[[], HypergradientMethod]] = {
         "reverse": lambda: Reverse(False, chunk, compiler),
@@ -117,7 +124,7 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
         meta_batch=outer.meta_batch,
         tensors=len(problem.model.shapes),
         carry=Program(policy, problem.objective).carry.size,
-        activations=count_activations(problem.model, support[:batch].to(torch.float32)),
+        activations=count_activations(problem.model, support[:batch].to(CPU, torch.float32)),
         itemsize=problem.dtype.itemsize,
         convolutional=any(isinstance(layer, torch.nn.Conv2d) for layer in problem.model.module.modules()),
     )
@@ -127,7 +134,13 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
 
     def seconds_at(chunk: int) -> float:
         method = Reverse(chunk=chunk)
-        one_step = quickest(lambda: method(policy, problem.objective, tasks, draws, 1))
+
+        def measured_step() -> object:
+            return method(policy, problem.objective, tasks, draws, 1)
+
+        one_step = quickest(measured_step, wait=lambda: wait_for(problem.device))
         return one_step * math.ceil(outer.meta_batch / measured)
 
-    return make_plan(workload, inner.hypergradient, inner.chunk, inner.compiled, seconds_at)
+    threads = torch.get_num_threads() if problem.device.type == "cpu" else 1
+    memory = memory_of(problem.device)
+    return make_plan(workload, inner.hypergradient, inner.chunk, inner.compiled, seconds_at, memory, threads)

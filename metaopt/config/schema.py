@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from metaopt.config.checks import above, at_least, one_of, whole_number, within
+from metaopt.config.device import check_device
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import METHODS
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
@@ -238,12 +239,14 @@ class TrainConfig:
     search: SearchConfig
     tracking: TrackingConfig
     seed: int = 0
+    device: str = "cpu"
     run_dir: str = "runs/metaopt"
     resume: Optional[str] = None  # noqa: UP045
     threads: Optional[int] = None  # noqa: UP045
 
     def __post_init__(self) -> None:
         within("seed", self.seed, 0, LARGEST_SEED)
+        check_device(self.device)
         at_least("threads", self.threads, 1)
 
 
@@ -261,6 +264,7 @@ class EvaluateConfig:
     n_tasks: int = 200
     horizon: Optional[int] = None  # noqa: UP045
     seed: int = 0
+    device: str = "cpu"
     run_dir: str = "runs/evaluation"
     threads: Optional[int] = None  # noqa: UP045
 
@@ -271,5 +275,6 @@ class EvaluateConfig:
         at_least("n_tasks", self.n_tasks, 2)
         at_least("horizon", self.horizon, 1)
         within("seed", self.seed, 0, LARGEST_SEED)
+        check_device(self.device)
         at_least("threads", self.threads, 1)
         one_of("split", self.split, ("meta_train", "meta_validation", "meta_test"))

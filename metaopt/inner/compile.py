@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.rewrite import simplify
+from metaopt.types import CPU
 
 
 class Compiler(Protocol):
@@ -57,11 +58,15 @@ class Inductor:
     Args:
         warn: is given the one line.
         workers: see `Compiler`; compiled functions know no module any more.
+        device: of all tensors that the functions will be called with.
     """
 
-    def __init__(self, warn: Callable[[str], None] = warnings.warn, workers: int = 1) -> None:
+    def __init__(
+        self, warn: Callable[[str], None] = warnings.warn, workers: int = 1, device: torch.device = CPU
+    ) -> None:
         self.workers = workers
         self._warn = warn
+        self._device = device
         self._works = True
         self._steps: list[Tensor] = []
 
@@ -70,9 +75,9 @@ class Inductor:
         return _Compiled(function, self._compile)
 
     def steps(self, horizon: int) -> list[Tensor]:
-        """Scalar int64 tensors."""
+        """Scalar int64 tensors on the device."""
         while len(self._steps) < horizon:
-            self._steps.append(torch.tensor(len(self._steps)))
+            self._steps.append(torch.tensor(len(self._steps), device=self._device))
         return self._steps[:horizon]
 
     def _compile(self, function: Callable[..., Any], tensors: list[Tensor]) -> Callable[..., Any] | None:
@@ -143,7 +148,9 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
     from torch.fx.experimental.symbolic_shapes import ShapeEnv  # noqa: PLC0415
 
     # The number of threads is compiled in, so it must be part of what finds the code on disk again.
-    options = {"cpp.threads": torch.get_num_threads(), "fx_graph_cache": True}
+    device = tensors[0].device
+    on_cpu = device.type == "cpu"
+    options = {"fx_graph_cache": True} | ({"cpp.threads": torch.get_num_threads()} if on_cpu else {})
     with _quiet(), torch.no_grad(), settings.patch(options):
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.
@@ -151,12 +158,12 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
         simplify(traced.graph)
         for name, captured in list(traced.named_buffers()):
             if captured._is_zerotensor():  # a tangent of zeros without memory, which the compiler cannot handle
-                setattr(traced, name, torch.zeros(captured.shape, dtype=captured.dtype))
+                setattr(traced, name, torch.zeros(captured.shape, dtype=captured.dtype, device=device))
         traced.recompile()
         mode = FakeTensorMode(shape_env=ShapeEnv())
         examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
         with tracing(TracingContext(mode)):
-            compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=True)
+            compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=on_cpu)
         compiled(list(tensors))
     return compiled
 

@@ -60,6 +60,7 @@ def take_draws(draws: Draws, index: int | slice) -> Draws:
     return Draws(noise, None if draws.order is None else draws.order[index])
 
 
-def cast_draws(draws: Draws, dtype: torch.dtype) -> Draws:
-    """The same draws with noise in `dtype`."""
-    return draws._replace(noise={name: tensor.to(dtype) for name, tensor in draws.noise.items()})
+def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:
+    """The same draws with noise in `dtype`, and all of them on `device` (None: where they are)."""
+    noise = {name: tensor.to(device, dtype) for name, tensor in draws.noise.items()}
+    return Draws(noise, None if draws.order is None else draws.order.to(device, draws.order.dtype))

@@ -64,7 +64,7 @@ class Program:
         example = next(iter(own.values()))
         with torch.no_grad():
             values = policy.values()
-            noise = {name: torch.zeros(shape, dtype=example.dtype) for name, shape in policy.shapes.items()}
+            noise = {name: example.new_zeros(shape) for name, shape in policy.shapes.items()}
             start = policy.start(noise, values)
             self.values = Layout.of(values)
             self.carry = Layout.of({"params": start, "state": policy.rule(noise, values).init(start)})

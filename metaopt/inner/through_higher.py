@@ -93,7 +93,7 @@ class ThroughHigher:
             fmodel.update_params([params[name] for name in self._names])
             functional = objective_of(lambda fast, x: fmodel(x, params=list(fast.values())), self._kind)
             optimizer = RuleOptimizer(start.rule, params, fmodel)
-            support_loss = torch.zeros(())
+            support_loss = next(iter(params.values())).new_zeros(())
             cut = (lambda grads: [g.detach() for g in grads]) if self._first_order else None
             for step in range(horizon):
                 fast = dict(zip(self._names, fmodel.parameters(), strict=True))

@@ -69,7 +69,7 @@ def unroll(
     """
     params, rule = start
     state = rule.init(params)
-    loss = torch.zeros(())
+    loss = next(iter(params.values())).new_zeros(())
     for step in range(horizon):
         params, state, loss = inner_step(gradient, rule, params, state, minibatch(support, order, step), step)
     return params, loss

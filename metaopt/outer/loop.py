@@ -87,11 +87,14 @@ def meta_train(
 
 
 def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:
-    """Tasks of a split and the randomness of training on them, both from `generator`."""
+    """Tasks of a split and the randomness of training on them, both from `generator`, on the problem's device.
+
+    Sampled on the CPU, so that equal seeds give equal tasks on every device.
+    """
     tasks = problem.family.sample(split, n, generator)
     n_support = tasks.support.x.shape[1]
     draws = draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
-    return cast_tasks(tasks, problem.dtype), cast_draws(draws, problem.dtype)
+    return cast_tasks(tasks, problem.dtype, problem.device), cast_draws(draws, problem.dtype, problem.device)
 
 
 def own_share(ranks: Ranks, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:
@@ -184,7 +187,7 @@ def validate(problem: InnerProblem, state: MetaState, validation: Validation, ra
 def before_and_after(problem: InnerProblem, state: MetaState, tasks: TaskBatch, draws: Draws) -> Tensor:
     """Query loss and accuracy before training and after it, [tasks, 4], float64; there may be no tasks."""
     if not count_tasks(tasks):
-        return torch.zeros(0, 4, dtype=torch.float64)
+        return torch.zeros(0, 4, dtype=torch.float64, device=problem.device)
     scores = adapt(state.policy, problem.objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
     ends = [(scores.loss[:, point], scores.accuracy[:, point]) for point in (0, -1)]
     return torch.stack([*ends[0], *ends[1]], 1).double()

@@ -11,6 +11,7 @@ from metaopt.inner.hypergradient import HypergradientMethod
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective
 from metaopt.tasks.family import TaskFamily
+from metaopt.types import CPU
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class InnerProblem:
         hypergradient: the way to the hypergradient.
         chunk: tasks that are trained side by side.
         dtype: of parameters, tasks and draws.
+        device: where these are; tasks and draws are sampled on the CPU and then moved there.
     """
 
     family: TaskFamily
@@ -36,6 +38,7 @@ class InnerProblem:
     hypergradient: HypergradientMethod
     chunk: int = 64
     dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,8 @@ class Processes:
 def from_environment() -> Alone | Processes:
     """The processes that torchrun started, joined now over gloo (over nccl for tensors on a GPU), or this one alone.
 
+    nccl begins with the first tensor on a GPU, by when `use_device` has made one this process's own.
+
     Raises:
         ConfigError: the environment is half of torchrun's, or the processes do not find each other.
     """

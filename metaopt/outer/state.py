@@ -17,7 +17,7 @@ from metaopt.outer.flat import flatten
 from metaopt.outer.problem import OuterSettings
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
-from metaopt.trees import cloned
+from metaopt.trees import cloned, on_cpu
 from metaopt.types import Params
 
 FORMAT = 2
@@ -83,7 +83,7 @@ def new_state(policy: Policy, settings: OuterSettings, generator: torch.Generato
 
 
 def save_state(path: Path, state: MetaState, card: PolicyCard) -> None:
-    """Writes a checkpoint: tensors and plain values only, so that it loads with `weights_only=True`."""
+    """Writes a checkpoint: tensors, on the CPU, and plain values only, so that it loads with `weights_only=True`."""
     content = {
         "format": FORMAT,
         "kind": KIND,
@@ -95,7 +95,7 @@ def save_state(path: Path, state: MetaState, card: PolicyCard) -> None:
         **{name: getattr(state, name) for name in _NUMBERS},
     }
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(on_cpu(content), buffer)
     write_bytes(path, buffer.getvalue())
 
 
@@ -135,7 +135,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
 
 
 def restore_state(state: MetaState, content: dict[str, Any], path: Path) -> None:
-    """Puts a checkpoint's contents into a new state of the same run, in place.
+    """Puts a checkpoint's contents into a new state of the same run, in place, on whatever device that is.
 
     Raises:
         PolicyFileError: the contents are not of such a run.

@@ -12,7 +12,7 @@ import torch
 from command_helpers import FEW, ROOT, SMALL, error_line, run_evaluate, run_train, train_small
 
 from metaopt.commands.interrupt import StopRequest
-from metaopt.commands.together import check_shares, first_alone, together
+from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.errors import ConfigError, DataError, MetaoptError
 from metaopt.outer.metrics import read_metrics
 from metaopt.outer.state import load_checkpoint
@@ -144,6 +144,13 @@ def test_each_process_needs_a_task():
         check_shares(2, SimpleNamespace(count=3))
 
 
+def test_all_processes_must_compute_on_devices_of_one_kind():
+    check_devices("cuda", Second("cuda"))
+    for kind in ("cuda", "cpu"):
+        with pytest.raises(ConfigError, match="device=auto means cpu and cuda on different machines; give device=cpu"):
+            check_devices(kind, Second("cpu" if kind == "cuda" else "cuda"))
+
+
 class Second:
     """The second of two processes; what the first one says is fixed."""
 
@@ -186,7 +193,7 @@ def test_the_others_begin_when_the_first_is_done_and_follow_what_it_tells():
 def test_all_processes_follow_the_plan_of_the_first_and_write_nothing(tmp_path, monkeypatch):
     """A plan depends on measured times. No measurement would come to this one."""
     plan = {"hypergradient": "checkpointing", "task_chunk": 7, "adapt_chunk": 5, "compile": False, "why": "told"}
-    ranks, seen = Second("", json.dumps(plan), "", str(tmp_path / "run"), ""), []
+    ranks, seen = Second("", json.dumps(plan), "", str(tmp_path / "run"), "", "cpu"), []
     monkeypatch.setattr("metaopt.commands.train.from_environment", lambda: ranks)
     monkeypatch.setattr("metaopt.commands.train.meta_train", lambda problem, *_: seen.append(problem) or True)
     assert train_small(tmp_path / "other") == 0

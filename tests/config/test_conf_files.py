@@ -99,6 +99,7 @@ def test_what_both_commands_have_in_common_has_equal_defaults(composed):
     assert evaluate.baselines == train.evaluation.baselines
     assert evaluate.baseline_init == train.evaluation.baseline_init
     assert evaluate.n_tasks == train.evaluation.n_tasks
+    assert evaluate.device == train.device == "cpu"
 
 
 def test_nothing_names_a_class_to_be_looked_up():

@@ -58,6 +58,10 @@ WRONG = [
     ("policy.optimizer=Lion", "policy.optimizer", "Lion"),
     ("seed=-1", "seed", "-1"),
     ("seed=4294967296", "seed", "4294967296"),  # Optuna takes 32 bits; it would fail after all of meta-training
+    ("device=gpu", "device", "gpu"),
+    ("device=cuda:x", "device", "cuda:x"),
+    ("device=0", "device", "0"),
+    ("device=null", "device", "None"),
     ("threads=0", "threads", "0"),
     ("+outer.lrr=1", "outer.lrr", "outer.lr"),
     ("+policy.lr.rate=1", "policy.lr.rate", "policy.lr.value"),
@@ -81,6 +85,7 @@ WRONG_EVALUATION = [
     ("baseline_init=zero", "baseline_init", "zero"),
     ("search.trials=0", "search.trials", "0"),
     ("seed=4294967296", "seed", "4294967296"),
+    ("device=gpu", "device", "gpu"),
     ("threads=0", "threads", "0"),
     ("checkpoint=null", "checkpoint", "None"),
     ("+inner.horizon=3", "inner", "horizon"),
@@ -127,7 +132,14 @@ def test_an_evaluation_without_a_checkpoint_asks_for_one(composed):
 
 @pytest.mark.parametrize(
     "override",
-    ["inner.batch_size=null", "outer.clip=null", "evaluation.n_tasks=0", "outer.iterations=0", "seed=4294967295"],
+    [
+        "inner.batch_size=null",
+        "outer.clip=null",
+        "evaluation.n_tasks=0",
+        "outer.iterations=0",
+        "seed=4294967295",
+        "device=cuda:1",
+    ],
 )
 def test_values_at_the_edge_are_taken(composed, override):
     checked(composed(override))

@@ -158,6 +158,12 @@ def test_a_meta_batch_of_one_task_is_not_measured():
     assert fastest_chunk(1, unmeasured)[0] == 1
 
 
+def test_what_is_still_being_computed_counts(monkeypatch):
+    now = []
+    monkeypatch.setattr("metaopt.inner.plan.time.perf_counter", lambda: float(sum(now)))
+    assert quickest(lambda: now.append(1), wait=lambda: now.append(4)) == 5.0
+
+
 def test_the_quickest_of_a_few_calls_counts_and_the_first_does_not(monkeypatch):
     clock = iter([0.0, 3.0, 10.0, 11.0, 20.0, 25.0])
     monkeypatch.setattr("metaopt.inner.plan.time.perf_counter", lambda: next(clock))

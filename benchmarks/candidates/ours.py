@@ -49,10 +49,10 @@ def method(workload: Workload, which: str | None = None, device: str = "cpu") ->
     if checkpoints is None and which not in METHODS:
         raise ValueError(f"metaopt has no method '{which}'; choose one of {', '.join(METHODS)}")
     on_cpu = device == "cpu"
-    workers = workload.threads if on_cpu else 1  # a GPU is one, whatever the threads that feed it
+    workers = workload.threads if on_cpu and not which.startswith("eager") else 1
     compiler = Eager() if which.startswith("eager") else Inductor(workers=workers, device=torch.device(device))
-    chunk = 1 if workload.model == "conv4" and on_cpu else math.ceil(workload.tasks / compiler.workers)
-    chunk = int(size) if size else chunk
+    alone = workload.model == "conv4" and on_cpu
+    chunk = int(size) if size else 1 if alone else math.ceil(workload.tasks / workers)
     if checkpoints is not None:
         return Checkpointing(int(checkpoints[1]), chunk=chunk, compiler=compiler)
     match which.removeprefix("eager_"):

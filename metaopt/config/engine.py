@@ -95,7 +95,7 @@ def build_hypergradient(
     """The way to the hypergradient."""
     if inner.engine == "higher":
         return ThroughHigher(model, kind, plan.hypergradient == "first_order")
-    compiler: Compiler = Inductor(warn, device=device) if plan.compile else Eager()
+    compiler: Compiler = Inductor(warn, plan.workers, device) if plan.compile else Eager()
     chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
     ways: dict[str, Callable[[], HypergradientMethod]] = {
         "reverse": lambda: Reverse(False, chunk, compiler),
@@ -141,4 +141,6 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
         one_step = quickest(measured_step, wait=lambda: wait_for(problem.device))
         return one_step * math.ceil(outer.meta_batch / measured)
 
-    return make_plan(workload, inner.hypergradient, inner.chunk, inner.compiled, seconds_at, memory_of(problem.device))
+    threads = torch.get_num_threads() if problem.device.type == "cpu" else 1
+    memory = memory_of(problem.device)
+    return make_plan(workload, inner.hypergradient, inner.chunk, inner.compiled, seconds_at, memory, threads)

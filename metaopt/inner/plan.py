@@ -30,6 +30,7 @@ class Plan:
         adapt_chunk: tasks side by side where nothing is differentiated.
         compile: whether functions are compiled.
         why: the reasons, in words.
+        workers: threads among which the chunks of a meta-batch are divided.
     """
 
     hypergradient: str
@@ -37,10 +38,12 @@ class Plan:
     adapt_chunk: int
     compile: bool
     why: str
+    workers: int = 1
 
     def describe(self) -> str:
         """One line for the log."""
         tasks = "one task at a time" if self.task_chunk == 1 else f"up to {self.task_chunk} tasks side by side"
+        tasks += f" in each of {self.workers} threads" if self.workers > 1 else ""
         compiled = "compiled" if self.compile else "not compiled"
         wait = " Compiling makes the first iteration long, up to some minutes." if self.compile else ""
         return f"Hypergradients: {self.hypergradient}, {tasks}, {compiled} ({self.why}).{wait}"
@@ -53,11 +56,12 @@ class Plan:
             TypeError, KeyError, ValueError: it is none.
         """
         kinds = {"hypergradient": str, "task_chunk": int, "adapt_chunk": int, "compile": bool, "why": str}
+        kinds |= {"workers": int} if "workers" in data else {}  # which earlier plans did not have
         for name, kind in kinds.items():
             if type(data[name]) is not kind:
                 raise TypeError(f"{name} is {data[name]!r}")
         plan = Plan(**{name: data[name] for name in kinds})
-        if plan.hypergradient not in METHODS or min(plan.task_chunk, plan.adapt_chunk) < 1:
+        if plan.hypergradient not in METHODS or min(plan.task_chunk, plan.adapt_chunk, plan.workers) < 1:
             raise ValueError(f"it says {plan.hypergradient!r} with task_chunk {plan.task_chunk}")
         return plan
 
@@ -94,6 +98,7 @@ def make_plan(
     compile_: bool | None,
     seconds_at: Callable[[int], float],
     memory: int | None = None,
+    threads: int = 1,
 ) -> Plan:
     """Chooses what is left open.
 
@@ -104,8 +109,10 @@ def make_plan(
         compile_: whether to compile; None: where the run is long enough to earn the time back.
         seconds_at: measures the time that a meta-batch takes in chunks of so many tasks.
         memory: bytes that the device has; None: those of the machine.
+        threads: CPU threads that may train tasks of their own.
     """
     reasons: list[str] = []
+    chunk_is_free = task_chunk is None
     if task_chunk is None:
         if workload.convolutional:
             task_chunk, reason = fastest_chunk(workload.meta_batch, seconds_at)
@@ -118,11 +125,16 @@ def make_plan(
     if compile_ is None:
         compile_, reason = earns_compilation(workload, hypergradient, task_chunk)
         reasons.append(reason)
+    # What is not compiled is Python's work, which goes on in one thread at a time; `forward` always has such a part.
+    threads = threads if compile_ and hypergradient != "forward" else 1
+    if chunk_is_free:
+        task_chunk = min(task_chunk, -(-workload.meta_batch // threads))
+    workers = min(threads, -(-workload.meta_batch // task_chunk))
     if hypergradient == "auto":
         budget = int(SHARE_OF_MEMORY * (machine_memory() if memory is None else memory))
-        hypergradient, reason = choose_method(workload, task_chunk, compile_, budget)
+        hypergradient, reason = choose_method(workload, task_chunk * workers, compile_, budget)
         reasons.insert(0, reason)
-    return Plan(hypergradient, task_chunk, adapt_chunk, compile_, "; ".join(reasons) or "as configured")
+    return Plan(hypergradient, task_chunk, adapt_chunk, compile_, "; ".join(reasons) or "as configured", workers)
 
 
 def choose_method(workload: Workload, chunk: int, compiled: bool, budget: int) -> tuple[str, str]:

@@ -22,8 +22,8 @@ def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
     Args:
         work: may be called in several threads at once.
         parts: what it is called with.
-        workers: threads at most, in which torch's operations have one thread each. With 1, or a single part, all is
-            done in the calling thread, with operations of as many threads as torch is set to.
+        workers: threads at most, among which those that torch is set to are divided. With 1, or a single part, all is
+            done in the calling thread.
 
     Raises:
         Whatever `work` raises first.
@@ -32,14 +32,15 @@ def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
     if workers < 2:
         return [work(part) for part in parts]
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    each = max(1, threads // workers)
+    torch.set_num_threads(each)
     try:
-        return list(_pool(workers).map(work, parts))
+        return list(_pool(workers, each).map(work, parts))
     finally:
         torch.set_num_threads(threads)
 
 
 @cache
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
     """Threads that stay, because each new one would set up its own of everything."""
-    return ThreadPoolExecutor(workers, "metaopt", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(workers, "metaopt", initializer=torch.set_num_threads, initargs=(threads,))

@@ -1,3 +1,4 @@
+from inspect import signature
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ from metaopt.config.engine import build_hypergradient, check_engine
 from metaopt.config.load import train_config
 from metaopt.config.schema import InnerConfig
 from metaopt.errors import ConfigError
-from metaopt.inner.compile import Eager
+from metaopt.inner.compile import Eager, Inductor
 from metaopt.inner.plan import Plan
 from metaopt.models.mlp import mlp
 from metaopt.policies.settings import PolicySettings
@@ -208,7 +209,12 @@ def test_bfloat16_is_asked_of_the_device(capability, works, monkeypatch):
 
 def test_what_is_compiled_is_compiled_for_the_device(monkeypatch):
     seen = []
-    monkeypatch.setattr("metaopt.config.engine.Inductor", lambda *_, device, **__: seen.append(device) or Eager())
+
+    def made(*given, **options):
+        seen.append(signature(Inductor).bind(*given, **options).arguments["device"])
+        return Eager()
+
+    monkeypatch.setattr("metaopt.config.engine.Inductor", made)
     model, plan = mlp(TaskSpec(Kind.regression, (1,), 1), [2]), Plan("mixed", 1, 1, True, "")
     build_hypergradient(plan, InnerConfig(), model, Kind.regression, print, CUDA)
     assert seen == [CUDA]

@@ -150,7 +150,10 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
     # The number of threads is compiled in, so it must be part of what finds the code on disk again.
     device = tensors[0].device
     on_cpu = device.type == "cpu"
-    options = {"fx_graph_cache": True} | ({"cpp.threads": torch.get_num_threads()} if on_cpu else {})
+    # Models say themselves how they want their images to lie in memory.
+    options = {"fx_graph_cache": True, "layout_optimization": False} | (
+        {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
+    )
     with _quiet(), torch.no_grad(), settings.patch(options):
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.

@@ -84,7 +84,10 @@ def test_batch_normalisation_is_torchs_in_training():
         norm.weight += torch.tensor([0.5, -2.0, 0.1])
         norm.bias += torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(
-        norm(x), F.batch_norm(x, None, None, norm.weight, norm.bias, training=True), rtol=1e-10, atol=1e-12
+        norm(x.movedim(1, -1)).movedim(-1, 1),
+        F.batch_norm(x, None, None, norm.weight, norm.bias, training=True),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 

@@ -108,6 +108,47 @@ def test_compiling_is_as_configured(name, flag, compiler, build, monkeypatch):
     assert job.plan.compile is (compiler is Inductor)
 
 
+@pytest.fixture
+def two_threads():
+    """Torch is set to two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chunk", "workers"),
+    [
+        (("inner.hypergradient=mixed", "inner.compile=true"), 2, 2),
+        (("inner.hypergradient=mixed", "inner.compile=true", "inner.task_chunk=3"), 3, 2),
+        (("inner.hypergradient=mixed", "inner.compile=true", "inner.task_chunk=4"), 4, 1),
+        (("inner.hypergradient=reverse", "inner.compile=true"), 2, 2),
+        (("inner.hypergradient=forward", "policy=global", "inner.compile=true"), 4, 1),
+        (("inner.hypergradient=mixed", "inner.compile=false"), 4, 1),
+    ],
+)
+def test_the_compiler_is_for_as_many_threads_as_torch_is_set_to(
+    overrides, chunk, workers, build, two_threads, monkeypatch
+):
+    made = []
+    for kind in (Inductor, Eager):
+        monkeypatch.setattr(
+            f"metaopt.config.engine.{kind.__name__}",
+            lambda *args, kind=kind, **options: made.append(kind(*args, **options)) or made[-1],
+        )
+    job = build(*overrides, "outer.meta_batch=4")
+    (compiler,) = made
+    assert (job.problem.hypergradient.chunk, compiler.workers) == (chunk, workers)
+    assert (job.plan.task_chunk, job.plan.workers) == (chunk, workers)
+
+
+def test_one_thread_is_one_worker(build):
+    assert torch.get_num_threads() == 1
+    plan = build("inner.hypergradient=mixed", "inner.compile=true", "outer.meta_batch=4").plan
+    assert (plan.task_chunk, plan.workers) == (4, 1)
+
+
 def test_the_warning_of_a_failed_compilation_goes_where_the_job_says(build, monkeypatch):
     monkeypatch.setattr("metaopt.inner.compile._inductor", lambda *_: 1 / 0)
     lines = []

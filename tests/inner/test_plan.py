@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from inner_plans import GIB, LONG, SMALL, planned, unmeasured
 
 from metaopt.inner.plan import (
     FEW_STEPS,
@@ -12,7 +13,6 @@ from metaopt.inner.plan import (
     METHODS,
     SHARE_OF_MEMORY,
     Plan,
-    Workload,
     choose_method,
     earns_compilation,
     fastest_chunk,
@@ -20,28 +20,6 @@ from metaopt.inner.plan import (
     make_plan,
     quickest,
 )
-
-GIB = 2**30
-SMALL = Workload(
-    horizon=50,
-    iterations=100,
-    meta_batch=16,
-    tensors=6,
-    carry=10_000,
-    activations=2_000,
-    itemsize=4,
-    convolutional=True,
-)
-LONG = replace(SMALL, horizon=1000, iterations=10_000)
-
-
-def unmeasured(_):
-    raise AssertionError("nothing is to be measured")
-
-
-def planned(workload=SMALL, hypergradient="auto", task_chunk=None, compile_=None, seconds_at=None, memory=16 * GIB):
-    return make_plan(workload, hypergradient, task_chunk, compile_, seconds_at or (lambda chunk: 1.0), memory)
-
 
 # The method ----------------------------------------------------------------------------------------------------------
 
@@ -227,10 +205,11 @@ def test_the_memory_is_that_of_the_machine_where_nothing_else_is_said(monkeypatc
     st.sampled_from([None, False, True]),
     st.integers(1, 200),
     st.integers(1, 40),
+    st.integers(1, 3),
 )
-def test_every_plan_is_one_line_and_is_read_back(hypergradient, task_chunk, compile_, horizon, meta_batch):
+def test_every_plan_is_one_line_and_is_read_back(hypergradient, task_chunk, compile_, horizon, meta_batch, threads):
     workload = replace(SMALL, horizon=horizon, meta_batch=meta_batch)
-    plan = planned(workload, hypergradient, task_chunk, compile_)
+    plan = planned(workload, hypergradient, task_chunk, compile_, threads=threads)
     line = plan.describe()
     assert "\n" not in line
     assert plan.hypergradient in line
@@ -255,7 +234,7 @@ GOOD = asdict(Plan("mixed", 4, 64, False, "as configured"))
         [],
         "mixed",
         {},
-        *[{key: value for key, value in GOOD.items() if key != left_out} for left_out in GOOD],
+        *[{key: value for key, value in GOOD.items() if key != left_out} for left_out in GOOD if left_out != "workers"],
         GOOD | {"hypergradient": "magic"},
         GOOD | {"hypergradient": "auto"},
         GOOD | {"hypergradient": None},
@@ -267,6 +246,12 @@ GOOD = asdict(Plan("mixed", 4, 64, False, "as configured"))
         GOOD | {"compile": 1},
         GOOD | {"compile": "false"},
         GOOD | {"why": None},
+        GOOD | {"workers": 0},
+        GOOD | {"workers": -2},
+        GOOD | {"workers": "2"},
+        GOOD | {"workers": 2.0},
+        GOOD | {"workers": True},
+        GOOD | {"workers": None},
     ],
     ids=str,
 )

@@ -27,6 +27,7 @@ from metaopt.models.model import Model, count_activations
 from metaopt.models.objective import Objective, objective, objective_of
 from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
+from metaopt.outer.ranks import place
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
@@ -118,17 +119,18 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
         return Plan(way, 1, at_once, False, "as higher does it")
     support = validation.tasks.support.x[0]
     batch = support.shape[0] if inner.batch_size is None else min(inner.batch_size, support.shape[0])
+    share = -(-outer.meta_batch // place()[1])  # the tasks of one process
     workload = Workload(
         horizon=inner.horizon,
         iterations=outer.iterations,
-        meta_batch=outer.meta_batch,
+        meta_batch=share,
         tensors=len(problem.model.shapes),
         carry=Program(policy, problem.objective).carry.size,
         activations=count_activations(problem.model, support[:batch].to(CPU, torch.float32)),
         itemsize=problem.dtype.itemsize,
         convolutional=any(isinstance(layer, torch.nn.Conv2d) for layer in problem.model.module.modules()),
     )
-    measured = min(outer.meta_batch, count_tasks(validation.tasks), MEASURED_TASKS)
+    measured = min(share, count_tasks(validation.tasks), MEASURED_TASKS)
     tasks = take_tasks(validation.tasks, slice(0, measured))
     draws = take_draws(validation.draws, slice(0, measured))
 
@@ -139,7 +141,7 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
             return method(policy, problem.objective, tasks, draws, 1)
 
         one_step = quickest(measured_step, wait=lambda: wait_for(problem.device))
-        return one_step * math.ceil(outer.meta_batch / measured)
+        return one_step * math.ceil(share / measured)
 
     threads = torch.get_num_threads() if problem.device.type == "cpu" else 1
     memory = memory_of(problem.device)

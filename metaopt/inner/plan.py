@@ -62,7 +62,9 @@ class Plan:
                 raise TypeError(f"{name} is {data[name]!r}")
         plan = Plan(**{name: data[name] for name in kinds})
         if plan.hypergradient not in METHODS or min(plan.task_chunk, plan.adapt_chunk, plan.workers) < 1:
-            raise ValueError(f"it says {plan.hypergradient!r} with task_chunk {plan.task_chunk}")
+            raise ValueError(
+                f"it says {plan.hypergradient!r} with task_chunk {plan.task_chunk} and workers {plan.workers}"
+            )
         return plan
 
 
@@ -73,7 +75,7 @@ class Workload:
     Attributes:
         horizon: number of inner steps.
         iterations: meta-training iterations.
-        meta_batch: tasks in each.
+        meta_batch: tasks in each, of this process.
         tensors: number of the model's parameter tensors.
         carry: numbers that a task carries from step to step.
         activations: numbers that the model computes for one minibatch.

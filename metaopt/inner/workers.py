@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
             done in the calling thread.
 
     Raises:
-        Whatever `work` raises first.
+        Whatever `work` raises for the first part for which it does, once no thread is at work any more.
     """
     workers = min(workers, len(parts))
     if workers < 2:
@@ -35,7 +35,13 @@ def spread(work: Callable[[S], T], parts: Sequence[S], workers: int) -> list[T]:
     each = max(1, threads // workers)
     torch.set_num_threads(each)
     try:
-        return list(_pool(workers, each).map(work, parts))
+        calls = [_pool(workers, each).submit(work, part) for part in parts]
+        try:
+            return [call.result() for call in calls]
+        finally:
+            for call in calls:
+                call.cancel()  # what has not begun, where another part failed
+            wait(calls)
     finally:
         torch.set_num_threads(threads)
 

@@ -15,8 +15,6 @@ from metaopt.types import TaskSpec
 Norm = Literal["batch", "layer", "group", "none"]
 Downsample = Literal["pool", "stride"]
 BLOCKS = 4
-FEW_CHANNELS = 3
-"""Input channels up to which a convolution is computed as a matrix product."""
 
 
 def conv4(task: TaskSpec, channels: int = 64, norm: Norm = "batch", downsample: Downsample = "pool") -> Model:
@@ -92,16 +90,16 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """[batch, height', width', out]."""
-        if self.in_channels > FEW_CHANNELS:
+        if self.in_channels > 1:
             return super().forward(x.movedim(-1, 1)).movedim(1, -1)
-        # As a matrix product, which is several times as fast where there is next to nothing to sum over.
+        # Of one channel there is next to nothing to sum over; a matrix product is faster there.
         patches = self._patches(x)
         outputs = patches.flatten(0, 2) @ self.weight.flatten(1).mT
         outputs = outputs if self.bias is None else outputs + self.bias
         return outputs.unflatten(0, patches.shape[:3])
 
     def _patches(self, x: Tensor) -> Tensor:
-        """What each output pixel sees, [batch, height', width', in * kernel size], in the order of the weights."""
+        """What each output pixel sees of the one channel, [batch, height', width', kernel size], in the weights' order."""
         a, b = self.kernel_size
         height, width = x.shape[1:3]
         padded = nn.functional.pad(x, (0, 0, b // 2, b // 2, a // 2, a // 2))

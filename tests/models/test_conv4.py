@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from metaopt.errors import ConfigError
-from metaopt.models.conv4 import BatchNorm, conv4
+from metaopt.models.conv4 import BatchNorm, Convolution, MaxPool, conv4
 from metaopt.types import Kind, TaskSpec
 
 NORMS = ("batch", "layer", "group", "none")
@@ -58,11 +58,12 @@ def test_images_of_any_size_go_through(size, norm, downsample):
     assert out.isfinite().all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @downsamples
-def test_the_forward_pass_is_what_it_says(downsample):
+def test_the_forward_pass_is_what_it_says(downsample, channels):
     """Written out with functions, with torch's own batch normalisation."""
-    model = conv4(images(1, 20, 12), channels=3, downsample=downsample)
-    params, h = random_params(model), random_images(6, (1, 20, 12))
+    model = conv4(images(channels, 20, 12), channels=3, downsample=downsample)
+    params, h = random_params(model), random_images(6, (channels, 20, 12))
     expected = h
     for i in range(4):
         stride = 2 if downsample == "stride" and max(expected.shape[2:]) > 1 else 1
@@ -122,3 +123,25 @@ def test_it_says_truly_whether_examples_see_each_other(norm, downsample):
 def test_inputs_that_are_no_images_are_refused(shape):
     with pytest.raises(ConfigError, match=r"needs images.*use model=mlp"):
         conv4(TaskSpec(Kind.classification, shape, 5))
+
+
+@pytest.mark.parametrize(("size_in", "stride", "bias"), [(1, 1, True), (1, 2, False), (1, 2, True), (2, 2, True)])
+def test_a_convolution_and_its_derivatives_are_torchs(size_in, stride, bias):
+    x = random_images(3, (size_in, 7, 6))
+    layer = Convolution(size_in, 4, 3, stride=stride, padding=1, bias=bias).double()
+    weight = layer.weight.detach().clone().requires_grad_()
+    expected = F.conv2d(x, weight, layer.bias, stride=stride, padding=1)
+    found = layer(x.movedim(1, -1)).movedim(-1, 1)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for power in (1, 3):  # a first derivative, and one whose own derivative would not vanish
+        (by,) = torch.autograd.grad((found**power).sum(), layer.weight, retain_graph=True)
+        (by_expected,) = torch.autograd.grad((expected**power).sum(), weight, retain_graph=True)
+        torch.testing.assert_close(by, by_expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 3)])
+def test_pooling_is_torchs_and_leaves_out_what_fills_no_window(size):
+    x = random_images(3, (2, *size))
+    window = (min(2, size[0]), min(2, size[1]))
+    found = MaxPool(window)(x.movedim(1, -1)).movedim(-1, 1)
+    assert torch.equal(found, F.max_pool2d(x, window))

@@ -1,6 +1,6 @@
 """Figures of what the benchmarks saved.
 
-python benchmarks/draw.py runs/benchmarks/engines.json --out docs/engines.png
+python benchmarks/draw.py runs/benchmarks/engines.json [more of engines.py's …] --out docs/engines.png
 python benchmarks/draw.py runs/benchmarks/horizon.json --out docs/horizon.png
 """
 
@@ -37,10 +37,16 @@ BAR_INCHES, ROOM_INCHES = 0.24, 0.75
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", type=Path, help="what engines.py or horizon.py saved")
+    parser.add_argument(
+        "records", type=Path, nargs="+", help="what engines.py or horizon.py saved; of the first, several"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     arguments = parser.parse_args()
-    record = json.loads(arguments.record.read_text())
+    record, *more = (json.loads(path.read_text()) for path in arguments.records)
+    if any(other["kind"] != "engines" for other in (record, *more)) and more:
+        parser.error("only what engines.py saved can be drawn together")
+    for other in more:
+        record["workloads"] |= other["workloads"]
     figure = {"engines": engines, "horizon": horizon}[record["kind"]](record)
     with replacing(arguments.out) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -99,7 +99,7 @@ class Convolution(nn.Conv2d):
         return outputs.unflatten(0, patches.shape[:3])
 
     def _patches(self, x: Tensor) -> Tensor:
-        """What each output pixel sees of the one channel, [batch, height', width', kernel size], in the weights' order."""
+        """What each output pixel sees of the channel, [batch, height', width', kernel size], in the weights' order."""
         a, b = self.kernel_size
         height, width = x.shape[1:3]
         padded = nn.functional.pad(x, (0, 0, b // 2, b // 2, a // 2, a // 2))

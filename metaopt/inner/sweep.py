@@ -32,11 +32,12 @@ class Sweep:
         compiler = compiler or Eager()
         self._chunk = chunk
         self._workers = compiler.workers
-        self._pieces = PerPolicy(
-            lambda policy, own: {
-                summed: Pieces(Program(policy, own), second, compiler, summed) for summed in (True, False)
-            }
-        )
+
+        def both(policy: Policy, objective: Objective) -> dict[bool, Pieces]:
+            program = Program(policy, objective)
+            return {summed: Pieces(program, second, compiler, summed) for summed in (True, False)}
+
+        self._pieces = PerPolicy(both)
 
     def __call__(
         self,

@@ -27,9 +27,8 @@ def torch_optimizer_rule(optimizer: str, lr: Strength) -> UpdateRule:
     """
 
     def init(params: Params) -> State:
-        leaves = [
-            torch.zeros((), device=p.device) for p in params.values()
-        ]  # only stand for the parameters, one group each
+        # These only stand for the parameters, one group each.
+        leaves = [torch.zeros((), device=p.device) for p in params.values()]
         plain = getattr(torch.optim, optimizer)([{"params": [leaf]} for leaf in leaves], lr=1.0)
         return higher.optim.get_diff_optim(plain, leaves, override={"lr": [lr[name] for name in params]})
 

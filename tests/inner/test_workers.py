@@ -57,7 +57,8 @@ def test_results_come_in_order_whichever_is_ready_first():
 @pytest.mark.parametrize("workers", [2, 3])
 def test_parts_are_worked_on_at_the_same_time(workers):
     barrier = threading.Barrier(workers)
-    spread(lambda _: barrier.wait(SECONDS), range(2 * workers), workers)
+    found = spread(lambda _: barrier.wait(SECONDS), range(2 * workers), workers)  # which raises if nobody comes
+    assert sorted(found) == sorted(2 * list(range(workers)))
 
 
 def test_no_more_parts_are_worked_on_at_once_than_there_are_workers():

@@ -30,8 +30,11 @@ class Batch(NamedTuple):
     """Examples of one task, or of many when there is a leading task dimension.
 
     Attributes:
-        x: inputs, [examples, *input] or [tasks, examples, *input], floating point.
-        y: targets; class indices [..., examples] (int64), or values [..., examples, outputs] for regression.
+        x: inputs, [examples, *input] or [tasks, examples, *input], floating point. In a padded family NaN fills the
+            last columns, those that a task does not have, until training on it begins.
+        y: targets; class indices [..., examples] (int64), or values [..., examples, outputs] for regression. In a
+            padded family classes are told [..., examples, classes] (int64): 1 at the example's class, 0 at the task's
+            other classes, -1 at those that the task does not have.
     """
 
     x: Tensor
@@ -60,11 +63,14 @@ class TaskSpec:
         kind: classification or regression.
         input_shape: shape of one input, without batch dimensions; images are (channels, height, width).
         output_size: number of classes, or of regression targets.
+        padded: whether tasks differ in the number of columns or classes; then the sizes above are the largest, and
+            batches say what is padding (see `Batch`).
     """
 
     kind: Kind
     input_shape: tuple[int, ...]
     output_size: int
+    padded: bool = False
 
 
 Loss: TypeAlias = Callable[[Params, Batch], Tensor]

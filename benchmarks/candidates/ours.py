@@ -86,7 +86,7 @@ class Ours:
         spec = TaskSpec(kind, workload.input_shape, workload.outputs)
         model = mlp(spec, workload.widths) if workload.model == "mlp" else conv4(spec)
         tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        self._objective = build_objective(model, kind, precision)
+        self._objective = build_objective(model, spec, precision)
         query = Batch(tensors["query_x"], tensors["query_y"])
         self._tasks = TaskBatch(Batch(tensors["support_x"], tensors["support_y"]), query, query)
         self._draws = Draws(_noise(workload, model, tensors), tensors.get("order"))

@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -18,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaopt.config.families import tasks_schemas
 from metaopt.errors import ConfigError, MetaoptError
 from metaopt.outer.ranks import place
 
@@ -58,6 +60,7 @@ def launch(
         if codes[-1] > SIGNALLED:  # whoever stops a job of a sweep does not want the next one
             raise _Stopped
 
+    offer_registered()
     try:
         check_processes(config_name, overrides)
         overrides = prepare(list(overrides))
@@ -76,6 +79,13 @@ def launch(
     finally:
         sys.argv = before
     return max(codes)
+
+
+def offer_registered() -> None:
+    """Makes `tasks=NAME` a choice for the families that have no file in `conf/`, with their constructors' defaults."""
+    for name, schema in tasks_schemas().items():
+        if not (config_folder() / "tasks" / f"{name}.yaml").exists():
+            ConfigStore.instance().store(name, OmegaConf.to_container(OmegaConf.structured(schema)), group="tasks")
 
 
 def complain(error: MetaoptError) -> int:

@@ -14,6 +14,7 @@ from metaopt.config.engine import (
     build_objective,
     check_engine,
     check_numbers_of,
+    check_padding,
     plan_for,
     with_plan,
 )
@@ -21,6 +22,7 @@ from metaopt.config.families import ModelConfig, TasksConfig, build_family, buil
 from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
 from metaopt.inner.plan import MANY_TASKS, Plan
 from metaopt.inner.reverse import Reverse
+from metaopt.models.objective import Outer
 from metaopt.outer.loop import Validation, sample
 from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.state import MetaState, new_state
@@ -74,7 +76,7 @@ def build_job(
         ConfigError, TaskError, DataError: see there.
     """
     settings = config.policy.settings()
-    problem = build_problem(config.tasks, config.model, config.inner, settings, device)
+    problem = build_problem(config.tasks, config.model, config.inner, settings, device, config.outer.objective)  # type: ignore[arg-type]
     model = problem.model
     # Streams of their own, so that the length of one does not shift another.
     outer = build_outer(config.outer)
@@ -85,7 +87,7 @@ def build_job(
         *sample(problem, "meta_validation", outer.validation_tasks, generator(config.seed, "meta_validation"))
     )
     plan = plan or plan_for(config, problem, policy, validation)
-    problem = with_plan(problem, plan, config.inner, warn)
+    problem = with_plan(problem, plan, config.inner, warn, config.outer.objective)  # type: ignore[arg-type]
     card = PolicyCard(
         policy=settings,
         horizon=config.inner.horizon,
@@ -105,15 +107,17 @@ def build_problem(
     inner: InnerConfig,
     settings: PolicySettings,
     device: torch.device = CPU,
+    outer: Outer = "loss",
 ) -> InnerProblem:
     """The inner problem that a policy with these settings is for, before it is planned; see `build_job`."""
     check_engine(settings, inner, device)
     family = build_family(tasks)
     network = build_model(model, family.spec)
+    check_padding(family.spec, network)
     return InnerProblem(
         family=family,
         model=network,
-        objective=build_objective(network, family.spec.kind, inner.dtype),
+        objective=build_objective(network, family.spec, inner.dtype, outer),
         horizon=inner.horizon,
         batch_size=inner.batch_size,
         hypergradient=Reverse(),
@@ -153,7 +157,9 @@ def card_config(config: TrainConfig, plan: Plan) -> dict[str, Any]:
 
 def build_outer(config: OuterConfig) -> OuterSettings:
     """The settings of the outer loop."""
-    return OuterSettings(**asdict(config))
+    settings = asdict(config)
+    del settings["objective"]  # which belongs to the inner problem
+    return OuterSettings(**settings)
 
 
 STREAMS = ("policy", "meta_train", "meta_validation", "meta_test", "search")

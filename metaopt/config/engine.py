@@ -24,14 +24,14 @@ from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
 from metaopt.inner.truncated import Truncated
 from metaopt.models.model import Model, count_activations
-from metaopt.models.objective import Objective, objective, objective_of
+from metaopt.models.objective import Objective, Outer, objective, objective_of
 from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
 from metaopt.outer.ranks import place
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
-from metaopt.types import CPU, Kind, Params
+from metaopt.types import CPU, Params, TaskSpec
 
 MEASURED_TASKS = 16
 """Tasks on which chunks are measured, at most."""
@@ -61,27 +61,38 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
         raise ConfigError(f"inner.dtype is bfloat16, which this {processor} does not have; use float32")
 
 
+def check_padding(task: TaskSpec, model: Model) -> None:
+    """Raises ConfigError where tasks differ in width and the model cannot leave the padding out."""
+    if task.padded and not model.input_layer:
+        raise ConfigError(
+            f"model={model.spec['name']} takes inputs of one width, but these tasks differ in the number of columns; "
+            "use model=mlp or model=linear"
+        )
+
+
 def check_numbers_of(inner: InnerConfig, policy: Policy) -> None:
     """Raises ConfigError where forward mode would have too many tangents to carry."""
     if inner.hypergradient == "forward":
         check_numbers(sum(p.numel() for p in policy.parameters()))
 
 
-def build_objective(model: Model, kind: Kind, dtype: str) -> Objective:
+def build_objective(model: Model, task: TaskSpec, dtype: str, outer: Outer = "loss") -> Objective:
     """Loss and scores, with the model's own computations in bfloat16 if asked for."""
     if dtype != "bfloat16":
-        return objective(model, kind)
+        return objective(model, task.kind, task.padded, outer)
 
     def apply(params: Params, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return model.apply(params, x).float()
 
-    return objective_of(apply, kind)
+    return objective_of(apply, task.kind, task.padded, outer)
 
 
-def with_plan(problem: InnerProblem, plan: Plan, inner: InnerConfig, warn: Callable[[str], None]) -> InnerProblem:
+def with_plan(
+    problem: InnerProblem, plan: Plan, inner: InnerConfig, warn: Callable[[str], None], outer: Outer = "loss"
+) -> InnerProblem:
     """The problem with the plan's way to the hypergradient."""
-    method = build_hypergradient(plan, inner, problem.model, problem.family.spec.kind, warn, problem.device)
+    method = build_hypergradient(plan, inner, problem.model, problem.family.spec, warn, problem.device, outer)
     return replace(problem, hypergradient=method, chunk=plan.adapt_chunk)
 
 
@@ -89,13 +100,14 @@ def build_hypergradient(
     plan: Plan,
     inner: InnerConfig,
     model: Model,
-    kind: Kind,
+    task: TaskSpec,
     warn: Callable[[str], None],
     device: torch.device = CPU,
+    outer: Outer = "loss",
 ) -> HypergradientMethod:
     """The way to the hypergradient."""
     if inner.engine == "higher":
-        return ThroughHigher(model, kind, plan.hypergradient == "first_order")
+        return ThroughHigher(model, task.kind, plan.hypergradient == "first_order", task.padded, outer)
     compiler: Compiler = Inductor(warn, plan.workers, device) if plan.compile else Eager()
     chunk, second = plan.task_chunk, "forward" if inner.second_derivative == "forward" else "reverse"
     ways: dict[str, Callable[[], HypergradientMethod]] = {

@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Optional, TypeAlias
+from typing import Any, TypeAlias
 
 from metaopt.config.checks import at_least, one_of
+from metaopt.config.signature import schema_of
 from metaopt.models.conv4 import conv4
 from metaopt.models.mlp import ACTIVATIONS, mlp
 from metaopt.models.model import Model
-from metaopt.tasks.digits import Digits
 from metaopt.tasks.family import TaskFamily
-from metaopt.tasks.omniglot import Omniglot
-from metaopt.tasks.sinusoid import Sinusoid
+from metaopt.tasks.registry import FAMILIES
 from metaopt.types import TaskSpec
-
-
-@dataclass
-class DigitsConfig:
-    """See `Digits`."""
-
-    name: str = "digits"
-    n_way: int = 5
-    support: int = 10
-    query: int = 15
-    test: int = 40
-    rotations: bool = True
-    noise: float = 0.0
-    split_seed: int = 0
-
-
-@dataclass
-class SinusoidConfig:
-    """See `Sinusoid`."""
-
-    name: str = "sinusoid"
-    support: int = 5
-    query: int = 10
-    test: int = 100
-
-
-@dataclass
-class OmniglotConfig:
-    """See `Omniglot`."""
-
-    name: str = "omniglot"
-    root: str = "data"
-    download: bool = False
-    n_way: int = 5
-    support: int = 1
-    query: int = 10
-    test: int = 9
-    rotations: bool = True
-    split_files: Optional[str] = None  # noqa: UP045
-    split_seed: int = 0
 
 
 @dataclass
@@ -85,10 +44,15 @@ class Conv4Config:
         one_of("model.downsample", self.downsample, ("pool", "stride"))
 
 
-TasksConfig: TypeAlias = DigitsConfig | SinusoidConfig | OmniglotConfig
+TasksConfig: TypeAlias = Any
+"""An object with the settings of a family, `name` among them; see `tasks_schema`."""
 ModelConfig: TypeAlias = MlpConfig | Conv4Config
-TASKS: dict[str, type[TasksConfig]] = {"digits": DigitsConfig, "sinusoid": SinusoidConfig, "omniglot": OmniglotConfig}
 MODELS: dict[str, type[ModelConfig]] = {"mlp": MlpConfig, "conv4": Conv4Config}
+
+
+def tasks_schemas() -> dict[str, type]:
+    """The schema of each family that is known, by name."""
+    return {name: schema_of(name, family) for name, family in FAMILIES.items()}
 
 
 def build_family(config: TasksConfig) -> TaskFamily:
@@ -99,14 +63,7 @@ def build_family(config: TasksConfig) -> TaskFamily:
         DataError: its data are missing.
     """
     settings = asdict(config)
-    del settings["name"]
-    match config:
-        case DigitsConfig():
-            return Digits(**settings)
-        case SinusoidConfig():
-            return Sinusoid(**settings)
-        case OmniglotConfig():
-            return Omniglot(**settings)
+    return FAMILIES[settings.pop("name")](**settings)
 
 
 def build_model(config: ModelConfig, task: TaskSpec) -> Model:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from metaopt.config.families import MODELS, TASKS, ModelConfig, TasksConfig
+from metaopt.config.families import MODELS, ModelConfig, TasksConfig, tasks_schemas
 from metaopt.config.schema import EvaluateConfig, TrainConfig
 from metaopt.errors import ConfigError
 
@@ -49,7 +49,7 @@ def checkpoint_path(raw: DictConfig) -> Path:
 
 def tasks_config(raw: Any) -> TasksConfig:
     """The checked settings of a task family, chosen by their `name`."""
-    return typed(OmegaConf.create(raw), _by_name(raw, TASKS, "tasks"), "tasks")
+    return typed(OmegaConf.create(raw), _by_name(raw, tasks_schemas(), "tasks"), "tasks")
 
 
 def model_config(raw: Any) -> ModelConfig:

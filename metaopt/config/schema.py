@@ -9,6 +9,7 @@ from metaopt.config.checks import above, at_least, one_of, whole_number, within
 from metaopt.config.device import check_device
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import METHODS
+from metaopt.models.objective import OUTER
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -130,8 +131,9 @@ class InnerConfig:
 
 @dataclass
 class OuterConfig:
-    """See `OuterSettings`."""
+    """See `OuterSettings`; `objective` is what hypergradients are of: `loss`, or `error_surrogate` for accuracy."""
 
+    objective: str = "loss"
     iterations: int = 1000
     meta_batch: int = 16
     lr: float = 0.02
@@ -144,6 +146,7 @@ class OuterConfig:
     checkpoint_every: int = 50
 
     def __post_init__(self) -> None:
+        one_of("outer.objective", self.objective, OUTER)
         at_least("outer.iterations", self.iterations, 0)
         at_least("outer.meta_batch", self.meta_batch, 1)
         above("outer.lr", self.lr, 0)

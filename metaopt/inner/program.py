@@ -121,8 +121,8 @@ class Program:
         return self.carry.pack({"params": params, "state": state}), loss
 
     def score(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of what the task carries on other examples."""
-        return self.objective.scores(self.carry.unpack(carry)["params"], Batch(x, y))
+        """Outer objective and accuracy of what the task carries on other examples."""
+        return self.objective.outer(self.carry.unpack(carry)["params"], Batch(x, y))
 
 
 class _Values(torch.nn.Module):

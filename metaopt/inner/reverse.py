@@ -79,7 +79,7 @@ class _Whole:
             named, draws = self.program.hyper.unpack(own), self.program.params.unpack(noise)
             start: Start = torch.func.functional_call(self.program.policy, named, (draws,))
             params, support_loss = unroll(start, gradient, Batch(x, y), order, horizon)
-            loss, accuracy = self.program.objective.scores(params, Batch(query_x, query_y))
+            loss, accuracy = self.program.objective.outer(params, Batch(query_x, query_y))
             return loss, accuracy, support_loss
 
         def differentiated(hyper: Tensor, *data: Tensor | None) -> tuple[Tensor, ...]:

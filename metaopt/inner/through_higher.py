@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import higher
@@ -13,7 +14,7 @@ from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.hypergradient import Hypergradients, hypergradients_of
 from metaopt.inner.unroll import minibatch
 from metaopt.models.model import Model
-from metaopt.models.objective import Objective, objective_of
+from metaopt.models.objective import Objective, Outer, objective_of
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.trees import stacked, take_tasks
@@ -54,13 +55,16 @@ class ThroughHigher:
         model: the model; higher makes its module functional.
         kind: classification or regression.
         first_order: take the gradients of the support loss as constants.
+        padded, outer: see `objective_of`.
     """
 
-    def __init__(self, model: Model, kind: Kind, first_order: bool = False) -> None:
+    def __init__(
+        self, model: Model, kind: Kind, first_order: bool = False, padded: bool = False, outer: Outer = "loss"
+    ) -> None:
         self._first_order = first_order
         self._names = list(model.shapes)
         self._model = model
-        self._kind = kind
+        self._objective_of = partial(objective_of, kind=kind, padded=padded, outer=outer)
 
     def __call__(
         self,
@@ -91,7 +95,7 @@ class ThroughHigher:
             params = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.params.items()}
             fmodel: Any = higher.patch.make_functional(self._model.module)
             fmodel.update_params([params[name] for name in self._names])
-            functional = objective_of(lambda fast, x: fmodel(x, params=list(fast.values())), self._kind)
+            functional = self._objective_of(lambda fast, x: fmodel(x, params=list(fast.values())))
             optimizer = RuleOptimizer(start.rule, params, fmodel)
             support_loss = next(iter(params.values())).new_zeros(())
             cut = (lambda grads: [g.detach() for g in grads]) if self._first_order else None
@@ -100,6 +104,6 @@ class ThroughHigher:
                 support_loss = functional.loss(fast, minibatch(task.support, draws.order, step))
                 optimizer.step(support_loss, grad_callback=cut)
             fast = dict(zip(self._names, fmodel.parameters(), strict=True))
-            loss, accuracy = functional.scores(fast, task.query)
+            loss, accuracy = functional.outer(fast, task.query)
             grads = torch.autograd.grad(loss, list(hyper.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(hyper, grads, strict=True)), loss.detach(), accuracy.detach(), support_loss.detach()

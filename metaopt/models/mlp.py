@@ -40,4 +40,6 @@ def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation
         module.add_module(f"hidden{i}", nn.Linear(size_in, size_out))
         module.add_module(f"activation{i}", ACTIVATIONS[activation]())
     module.add_module("output", nn.Linear(sizes[-1], task.output_size))
-    return model_from(module, {"name": "mlp", "widths": list(widths), "activation": activation})
+    first = "hidden0" if widths else "output"
+    spec = {"name": "mlp", "widths": list(widths), "activation": activation}
+    return model_from(module, spec, input_layer=(f"{first}.weight", f"{first}.bias"))

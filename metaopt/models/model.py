@@ -28,6 +28,8 @@ class Model:
         shapes: shape of each parameter tensor, in the order of the forward pass.
         init: mean and standard deviation of torch's own initialisation, by parameter tensor.
         transductive: true where a prediction depends on the other examples of its batch (batch statistics).
+        input_layer: parameter tensors of the linear layer that flat inputs go into, the weight [units, inputs] first;
+            empty where there is none. Their initialisation follows the width of a padded task (see `Batch`).
     """
 
     spec: dict[str, Any]
@@ -35,6 +37,7 @@ class Model:
     shapes: dict[str, torch.Size]
     init: dict[str, Moments]
     transductive: bool = False
+    input_layer: tuple[str, ...] = ()
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
         """Outputs for one task.
@@ -67,14 +70,16 @@ def count_activations(model: Model, x: Tensor) -> int:
     return sum(counts)
 
 
-def model_from(module: nn.Module, spec: dict[str, Any], transductive: bool = False) -> Model:
+def model_from(
+    module: nn.Module, spec: dict[str, Any], transductive: bool = False, input_layer: tuple[str, ...] = ()
+) -> Model:
     """Wraps a module made of linear, convolution and normalisation layers."""
     init: dict[str, Moments] = {}
     for path, layer in module.named_modules():
         for name, parameter in layer.named_parameters(prefix=path, recurse=False):
             init[name] = _default_moments(layer, name, parameter)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    return Model(spec, module, shapes, init, transductive)
+    return Model(spec, module, shapes, init, transductive, input_layer)
 
 
 def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:

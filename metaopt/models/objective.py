@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metaopt.errors import ConfigError
 from metaopt.models.model import Model
 from metaopt.types import Batch, Kind, Loss, Params
+
+Outer: TypeAlias = Literal["loss", "error_surrogate"]
+OUTER: tuple[Outer, ...] = ("loss", "error_surrogate")
+ABSENT = -1e9
+"""The logit of a class that a task does not have: its probability is zero to the last bit, and so is its gradient."""
 
 
 class Scores(Protocol):
@@ -27,37 +33,92 @@ class Objective(NamedTuple):
     Attributes:
         loss: (params, batch of one task) -> scalar: mean cross-entropy in nats, or mean squared error.
         scores: (params, batch of one task) -> (loss, accuracy), from one forward pass.
+        outer: the same with the outer objective in place of the loss: what hypergradients are of, and what chooses the
+            best policy.
     """
 
     loss: Loss
     scores: Scores
+    outer: Scores
 
 
-def objective(model: Model, kind: Kind) -> Objective:
-    """Cross-entropy with accuracy for classification, mean squared error for regression."""
-    return objective_of(model.apply, kind)
+def objective(model: Model, kind: Kind, padded: bool = False, outer: Outer = "loss") -> Objective:
+    """Cross-entropy with accuracy for classification, mean squared error for regression; see `objective_of`."""
+    return objective_of(model.apply, kind, padded, outer)
 
 
-def objective_of(apply: Callable[[Params, Tensor], Tensor], kind: Kind) -> Objective:
-    """The same for any function (params, inputs [examples, *input]) -> outputs [examples, outputs]."""
+def objective_of(
+    apply: Callable[[Params, Tensor], Tensor], kind: Kind, padded: bool = False, outer: Outer = "loss"
+) -> Objective:
+    """The objective of a function (params, inputs [examples, *input]) -> outputs [examples, outputs].
+
+    Args:
+        apply: the function.
+        kind: classification or regression.
+        padded: whether targets say which classes a task has (see `Batch`).
+        outer: `loss`, or `error_surrogate`: the mean probability that is not given to the right class, a smooth
+            stand-in for the share of errors, in which a few confidently wrong examples weigh no more than others.
+
+    Raises:
+        ConfigError: a regression has no errors to count.
+    """
     if kind is Kind.regression:
+        if outer != "loss":
+            raise ConfigError(f"outer.objective is {outer!r}, which is for classification; use loss for regression")
+        return _regression(apply)
+    return _padded_classes(apply, outer) if padded else _classes(apply, outer)
 
-        def squared_error(params: Params, batch: Batch) -> Tensor:
-            # Not F.mse_loss, whose gradient has no forward-mode derivative.
-            return (apply(params, batch.x) - batch.y).square().mean()
 
-        def error_scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-            loss = squared_error(params, batch)
-            return loss, torch.full_like(loss, torch.nan)
+def _regression(apply: Callable[[Params, Tensor], Tensor]) -> Objective:
+    def squared_error(params: Params, batch: Batch) -> Tensor:
+        # Not F.mse_loss, whose gradient has no forward-mode derivative.
+        return (apply(params, batch.x) - batch.y).square().mean()
 
-        return Objective(squared_error, error_scores)
+    def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        loss = squared_error(params, batch)
+        return loss, torch.full_like(loss, torch.nan)
 
+    return Objective(squared_error, scores, scores)
+
+
+def _classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> Objective:
     def cross_entropy(params: Params, batch: Batch) -> Tensor:
         return F.cross_entropy(apply(params, batch.x), batch.y)
 
-    def class_scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+    def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = apply(params, batch.x)
-        hits = (logits.argmax(-1) == batch.y).to(logits.dtype)
-        return F.cross_entropy(logits, batch.y), hits.mean()
+        return F.cross_entropy(logits, batch.y), _accuracy(logits, batch.y)
 
-    return Objective(cross_entropy, class_scores)
+    def errors(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = apply(params, batch.x)
+        right = logits.softmax(-1).gather(-1, batch.y.unsqueeze(-1))
+        return 1 - right.mean(), _accuracy(logits, batch.y)
+
+    return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
+
+
+def _padded_classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> Objective:
+    def outputs(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits, and 1 at the class of each example, both [examples, classes]."""
+        logits = apply(params, batch.x)
+        return torch.where(batch.y < 0, ABSENT, logits), batch.y.clamp(min=0).to(logits.dtype)
+
+    def entropy(logits: Tensor, targets: Tensor) -> Tensor:
+        return -(logits.log_softmax(-1) * targets).sum(-1).mean()
+
+    def cross_entropy(params: Params, batch: Batch) -> Tensor:
+        return entropy(*outputs(params, batch))
+
+    def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, targets = outputs(params, batch)
+        return entropy(logits, targets), _accuracy(logits, targets.argmax(-1))
+
+    def errors(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, targets = outputs(params, batch)
+        return 1 - (logits.softmax(-1) * targets).sum(-1).mean(), _accuracy(logits, targets.argmax(-1))
+
+    return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(-1) == labels).to(logits.dtype).mean()

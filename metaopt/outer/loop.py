@@ -13,6 +13,7 @@ from metaopt.errors import MetaTrainingError
 from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import Draws, cast_draws, draw, take_draws
 from metaopt.inner.hypergradient import Hypergradients, summed_if_finite
+from metaopt.inner.padding import fit_to_width
 from metaopt.outer.means import finite_means
 from metaopt.outer.metrics import Record
 from metaopt.outer.problem import InnerProblem, OuterSettings
@@ -94,6 +95,8 @@ def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generat
     tasks = problem.family.sample(split, n, generator)
     n_support = tasks.support.x.shape[1]
     draws = draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+    if problem.family.spec.padded:
+        tasks, draws = fit_to_width(tasks, draws, problem.model.input_layer)
     return cast_tasks(tasks, problem.dtype, problem.device), cast_draws(draws, problem.dtype, problem.device)
 
 
@@ -188,7 +191,9 @@ def before_and_after(problem: InnerProblem, state: MetaState, tasks: TaskBatch, 
     """Query loss and accuracy before training and after it, [tasks, 4], float64; there may be no tasks."""
     if not count_tasks(tasks):
         return torch.zeros(0, 4, dtype=torch.float64, device=problem.device)
-    scores = adapt(state.policy, problem.objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
+    # The best policy is the best by what hypergradients are of.
+    objective = problem.objective._replace(scores=problem.objective.outer)
+    scores = adapt(state.policy, objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
     ends = [(scores.loss[:, point], scores.accuracy[:, point]) for point in (0, -1)]
     return torch.stack([*ends[0], *ends[1]], 1).double()
 

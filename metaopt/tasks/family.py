@@ -27,6 +27,11 @@ class TaskFamily(Protocol):
         ...
 
     @property
+    def splits(self) -> dict[Split, list[str]]:
+        """By split, the names of what lies in it: classes, tables or groups; a continuous family names its law."""
+        ...
+
+    @property
     def split_hash(self) -> str:
         """16 hex digits that change whenever anything moves between the splits."""
         ...

@@ -44,7 +44,7 @@ class Omniglot:
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path = "data",
         n_way: int = 5,
         support: int = 1,
         query: int = 10,

@@ -40,7 +40,8 @@ class Sinusoid:
                 raise TaskError(f"sinusoid: tasks.{key} must be at least 1 point per task, but is {size}; raise it")
         self.name = "sinusoid"
         self.spec = TaskSpec(Kind.regression, (1,), 1)
-        self.split_hash = hash_splits(self.name, {split: [DISTRIBUTION] for split in SPLITS})
+        self.splits: dict[Split, list[str]] = {split: [DISTRIBUTION] for split in SPLITS}
+        self.split_hash = hash_splits(self.name, self.splits)
         self._sizes = (support, query, test)
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:

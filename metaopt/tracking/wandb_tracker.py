@@ -108,7 +108,7 @@ class WandbTracker:
         shown: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Image(str(path)) for path in figures}
         if table:
             columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
-            rows = [[row.get(column) for column in columns] for row in table]
+            rows: list[Any] = [[row.get(column) for column in columns] for row in table]
             shown["comparison"] = self._wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
         if shown:
             self._run.log(shown)

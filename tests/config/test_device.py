@@ -216,7 +216,7 @@ def test_what_is_compiled_is_compiled_for_the_device(monkeypatch):
 
     monkeypatch.setattr("metaopt.config.engine.Inductor", made)
     model, plan = mlp(TaskSpec(Kind.regression, (1,), 1), [2]), Plan("mixed", 1, 1, True, "")
-    build_hypergradient(plan, InnerConfig(), model, Kind.regression, print, CUDA)
+    build_hypergradient(plan, InnerConfig(), model, TaskSpec(Kind.regression, (1,), 1), print, CUDA)
     assert seen == [CUDA]
 
 

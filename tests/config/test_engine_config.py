@@ -320,12 +320,13 @@ def test_half_precision_is_refused_where_the_processor_has_none(refusal, monkeyp
 
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 def test_the_loss_itself_is_computed_in_single_precision(kind):
-    model = mlp(TaskSpec(kind, (3,), 2), [4])
+    task = TaskSpec(kind, (3,), 2)
+    model = mlp(task, [4])
     generator = torch.Generator().manual_seed(0)
     params = {name: torch.randn(shape, generator=generator) for name, shape in model.shapes.items()}
     y = torch.tensor([0, 1, 1]) if kind is Kind.classification else torch.randn(3, 2, generator=generator)
     batch = Batch(torch.randn(3, 3, generator=generator), y)
-    half, single = (build_objective(model, kind, dtype) for dtype in ("bfloat16", "float32"))
+    half, single = (build_objective(model, task, dtype) for dtype in ("bfloat16", "float32"))
     assert half.loss(params, batch).dtype == torch.float32
     assert half.loss(params, batch) != single.loss(params, batch)
     torch.testing.assert_close(half.loss(params, batch), single.loss(params, batch), rtol=0.05, atol=0.05)

@@ -19,7 +19,7 @@ def scores(params, batch):
     return F.cross_entropy(logits, batch.y), (logits.argmax(-1) == batch.y).float().mean()
 
 
-OBJECTIVE = Objective(loss=lambda params, batch: scores(params, batch)[0], scores=scores)
+OBJECTIVE = Objective(lambda params, batch: scores(params, batch)[0], scores, scores)
 
 
 def small(noise):
@@ -133,7 +133,7 @@ def test_regression_has_no_accuracy(tasks, draws):
         loss = scores(params, batch)[0]
         return loss, torch.full_like(loss, torch.nan)
 
-    objective = Objective(OBJECTIVE.loss, error_scores)
+    objective = Objective(OBJECTIVE.loss, error_scores, error_scores)
     comparison = run([POLICY], tasks, draws, kind=Kind.regression, objective=objective)
     assert comparison.kind == "regression"
     assert comparison.methods["policy"].accuracy is None

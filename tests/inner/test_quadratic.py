@@ -40,7 +40,7 @@ def scores(params, batch):
     return loss, torch.full_like(loss, torch.nan)
 
 
-OBJECTIVE = Objective(loss=lambda params, batch: scores(params, batch)[0], scores=scores)
+OBJECTIVE = Objective(lambda params, batch: scores(params, batch)[0], scores, scores)
 
 
 def quadratic_problem(settings, horizon):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from metaopt.errors import ConfigError
 from metaopt.models.mlp import mlp
 from metaopt.models.objective import objective, objective_of
 from metaopt.types import Batch, Kind, TaskSpec
@@ -15,7 +16,7 @@ def given_outputs(params, x):
 def test_classification_is_mean_cross_entropy_in_nats_and_the_share_of_hits():
     logits = torch.tensor([[0.0, 0.0, 0.0], [1.0, 3.0, 2.0], [5.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     y = torch.tensor([2, 1, 0, 0])
-    loss, scores = objective_of(given_outputs, Kind.classification)
+    loss, scores, _ = objective_of(given_outputs, Kind.classification)
     batch = Batch(torch.zeros(4, 1), y)
     found, accuracy = scores({"outputs": logits}, batch)
     expected = -sum(math.log(row.exp()[label] / row.exp().sum()) for row, label in zip(logits, y, strict=True)) / 4
@@ -26,7 +27,7 @@ def test_classification_is_mean_cross_entropy_in_nats_and_the_share_of_hits():
 
 def test_regression_is_mean_squared_error_over_examples_and_outputs_and_has_no_accuracy():
     outputs, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 4.0]])
-    loss, scores = objective_of(given_outputs, Kind.regression)
+    loss, scores, _ = objective_of(given_outputs, Kind.regression)
     batch = Batch(torch.zeros(2, 1), y)
     found, accuracy = scores({"outputs": outputs}, batch)
     assert found.item() == loss({"outputs": outputs}, batch).item() == pytest.approx((4 + 9) / 4)
@@ -43,3 +44,32 @@ def test_the_objective_of_a_model_scores_its_outputs(kind):
     found = objective(model, kind).scores(params, Batch(x, y))
     expected = objective_of(given_outputs, kind).scores({"outputs": model.apply(params, x)}, Batch(x, y))
     torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def test_a_class_that_the_task_does_not_have_takes_no_probability():
+    logits = torch.tensor([[1.0, 2.0, 50.0], [3.0, 0.0, 50.0]], requires_grad=True)
+    y = torch.tensor([[0, 1, -1], [0, 1, -1]])
+    padded = objective_of(given_outputs, Kind.classification, padded=True)
+    plain = objective_of(lambda params, x: params["outputs"][:, :2], Kind.classification)
+    batch, cut = Batch(torch.zeros(2, 1), y), Batch(torch.zeros(2, 1), torch.tensor([1, 1]))
+    torch.testing.assert_close(padded.scores({"outputs": logits}, batch), plain.scores({"outputs": logits}, cut))
+    (grads,) = torch.autograd.grad(padded.loss({"outputs": logits}, batch), logits)
+    assert grads[:, 2].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_error_surrogate_is_the_probability_that_the_right_class_does_not_get(padded):
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [30.0, -30.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 1])
+    y = torch.nn.functional.one_hot(labels, 2) if padded else labels
+    found = objective_of(given_outputs, Kind.classification, padded, "error_surrogate")
+    error, accuracy = found.outer({"outputs": logits}, Batch(torch.zeros(3, 1), y))
+    wrong = [1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1)), 1.0]
+    assert error.item() == pytest.approx(sum(wrong) / 3)
+    assert accuracy.item() == pytest.approx(1 / 3)
+    assert found.scores({"outputs": logits}, Batch(torch.zeros(3, 1), y))[0] > 19, "scores stay losses"
+
+
+def test_a_regression_has_no_errors_to_count():
+    with pytest.raises(ConfigError, match=r"outer\.objective is 'error_surrogate'.*use loss"):
+        objective_of(given_outputs, Kind.regression, outer="error_surrogate")

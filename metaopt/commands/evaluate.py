@@ -22,7 +22,8 @@ from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem
 from metaopt.outer.state import load_checkpoint
-from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy
+from metaopt.policies.file import PolicyCard, load_policy_file
+from metaopt.policies.fitting import fit_policy
 from metaopt.policies.reading import read_policy
 from metaopt.report.figures import save_figures
 from metaopt.types import Split
@@ -51,9 +52,9 @@ def evaluate(raw: DictConfig) -> int:
     device = use_device(config.device)
     inner = source.inner if config.horizon is None else replace(source.inner, horizon=config.horizon)
     problem = build_problem(config.tasks, config.model, inner, source.card.policy, device)
-    policy = restore_policy(source.tensors, source.card, problem.model, source.path)
+    policy, fit = fit_policy(source.tensors, source.card, problem.model, source.path)
     policy.to(device, problem.dtype)
-    notes = differences(source.card, problem)
+    notes = (*([fit] if fit else []), *differences(source.card, problem))
     for note in notes:
         warn(note)
     files = claim(Path(config.run_dir), to_yaml(config))

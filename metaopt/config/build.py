@@ -80,7 +80,9 @@ def build_job(
     model = problem.model
     # Streams of their own, so that the length of one does not shift another.
     outer = build_outer(config.outer)
-    policy = Policy(settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"))
+    policy = Policy(
+        settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"), model.roles
+    )
     policy.to(device, problem.dtype)
     check_numbers_of(config.inner, policy)
     validation = Validation(
@@ -96,6 +98,7 @@ def build_job(
         tasks=problem.family.name,
         split_hash=problem.family.split_hash,
         config=card_config(config, plan),
+        roles=model.roles,
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
     return Job(problem, outer, state, validation, card, plan)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from metaopt.models.roles import roles_of
 from metaopt.types import Params
 
 
@@ -30,6 +31,7 @@ class Model:
         transductive: true where a prediction depends on the other examples of its batch (batch statistics).
         input_layer: parameter tensors of the linear layer that flat inputs go into, the weight [units, inputs] first;
             empty where there is none. Their initialisation follows the width of a padded task (see `Batch`).
+        roles: role of each parameter tensor, see `roles_of`.
     """
 
     spec: dict[str, Any]
@@ -38,6 +40,7 @@ class Model:
     init: dict[str, Moments]
     transductive: bool = False
     input_layer: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
 
     def apply(self, params: Params, x: Tensor) -> Tensor:
         """Outputs for one task.
@@ -79,7 +82,7 @@ def model_from(
         for name, parameter in layer.named_parameters(prefix=path, recurse=False):
             init[name] = _default_moments(layer, name, parameter)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    return Model(spec, module, shapes, init, transductive, input_layer)
+    return Model(spec, module, shapes, init, transductive, input_layer, roles_of(module))
 
 
 def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.files import replacing
-from metaopt.models.model import Model
-from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 
 FORMAT = 1
@@ -35,6 +32,7 @@ class PolicyCard:
         horizon: number of inner steps that it was trained for.
         model: the model's spec.
         parameters: shape of each of the model's parameter tensors.
+        roles: role of each of them; empty in files that were written before there were any.
         tasks: name of the task family that it was trained on.
         split_hash: hash of that family's splits.
         config: the settings of model, tasks and inner loop as configured, for building the same again.
@@ -47,6 +45,7 @@ class PolicyCard:
     tasks: str
     split_hash: str
     config: dict[str, Any]
+    roles: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the format version."""
@@ -59,6 +58,7 @@ class PolicyCard:
             "tasks": self.tasks,
             "split_hash": self.split_hash,
             "config": self.config,
+            "roles": self.roles,
         }
 
     @staticmethod
@@ -87,6 +87,7 @@ class PolicyCard:
                 tasks=_typed(data["tasks"], str),
                 split_hash=_typed(data["split_hash"], str),
                 config=_typed(data["config"], dict),
+                roles={str(name): _typed(role, str) for name, role in _typed(data.get("roles", {}), dict).items()},
             )
         except (KeyError, TypeError, ConfigError) as error:
             raise PolicyFileError(f"{path} has damaged metadata ({error}); train the policy again") from error
@@ -123,49 +124,6 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
             f"{path} is not a policy file, or is truncated ({str(error).splitlines()[0]}); "
             "expected a policy.safetensors as meta-training writes it"
         ) from error
-
-
-def restore_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path) -> Policy:
-    """The policy of a file, for `model`.
-
-    Raises:
-        PolicyFileError: it was made for another model, or its tensors are not those that its settings ask for.
-    """
-    check_fit(card, model, path)
-    policy = Policy(card.policy, model.shapes, model.init, card.horizon)
-    expected = {name: tuple(parameter.shape) for name, parameter in policy.named_parameters()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        raise PolicyFileError(f"{path} is damaged: {_first_difference(expected, found)}; train the policy again")
-    floating = all(tensor.dtype in (torch.float32, torch.float64) for tensor in tensors.values())
-    if not floating or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise PolicyFileError(f"{path} is damaged: it holds values that are no finite floats; train the policy again")
-    policy.load_state_dict(dict(tensors))
-    return policy
-
-
-def check_fit(card: PolicyCard, model: Model, path: Path) -> None:
-    """Raises PolicyFileError where the policy was made for another model, naming the first difference."""
-    expected = {name: tuple(shape) for name, shape in model.shapes.items()}
-    if card.parameters != expected:
-        raise PolicyFileError(
-            f"the policy in {path} was made for another model: {_first_difference(expected, card.parameters)}; it was "
-            f"trained on {_words(card.model)} and this is {_words(model.spec)}: give the same model= and tasks= sizes"
-        )
-
-
-def _first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
-            here = f"of shape {expected[name]}" if name in expected else "absent"
-            there = f"of shape {found[name]}" if name in found else "absent"
-            return f"tensor '{name}' should be {here} but is {there} in the file"
-    return "the tensors agree"
-
-
-def _words(spec: dict[str, Any]) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "name")
-    return f"{spec.get('name', 'a model')}({settings})"
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from metaopt.models.model import Moments
+from metaopt.errors import ConfigError
+from metaopt.models.model import Model, Moments
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import Strength, regularised_step
@@ -34,8 +36,11 @@ class Policy(nn.Module):
         init: how torch would draw them.
         horizon: number of inner steps for which a schedule is learned; ≥ 1.
         generator: draws the starting point of a learned initialisation.
+        roles: role of each parameter tensor, see `roles_of`; needed where a granularity is `role`.
+        known_roles: roles that the policy has values for, besides those of its own model.
 
     Attributes:
+        known_roles: roles of which there are values.
         vector: what all parameters look into, [numbers], where they have been moved into one vector; else None.
     """
 
@@ -46,27 +51,33 @@ class Policy(nn.Module):
         init: Mapping[str, Moments],
         horizon: int,
         generator: torch.Generator | None = None,
+        roles: Mapping[str, str] | None = None,
+        known_roles: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.settings = settings
         self.shapes = dict(shapes)
+        self.roles = dict(roles or {})
         self.moments = dict(init)
         self.horizon = horizon
         self.vector: Tensor | None = None
+        self.known_roles = tuple(dict.fromkeys([*self.roles.values(), *known_roles]))
         self.log_strengths = nn.ModuleDict()
         for name in ("lr", "l2", "pull"):
             strength: StrengthSettings = getattr(settings, name)
             if strength.mode == "learned":
-                self.log_strengths[name] = _table(shapes, strength.granularity, math.log(strength.value))
+                self.log_strengths[name] = _table(
+                    shapes, strength.granularity, math.log(strength.value), self.known_roles
+                )
         if settings.init.mode == "scaled":
             random = {name: shape for name, shape in shapes.items() if init[name].std > 0}
-            self.log_strengths["init_std"] = _table(random, settings.init.granularity, 0.0)
+            used = dict.fromkeys(self.roles[name] for name in random if name in self.roles)
+            self.log_strengths["init_std"] = _table(random, settings.init.granularity, 0.0, (*used, *known_roles))
         if settings.momentum.mode == "learned":
             mu = settings.momentum.value
             self.momentum_logit = nn.Parameter(torch.tensor(math.log(mu / (1 - mu))))
         if settings.schedule != "off":
-            granularity = "global" if settings.schedule == "step" else "tensor"
-            self.log_schedule = _table(shapes, granularity, 0.0, (horizon,))
+            self.log_schedule = _table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, (horizon,))
         if settings.init.mode == "learned":
             draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
             start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
@@ -130,7 +141,7 @@ class Policy(nn.Module):
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
         if quantity in self.log_strengths:
-            return _spread((self.values() if values is None else values)[quantity], self.shapes)
+            return self._spread((self.values() if values is None else values)[quantity])
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None
@@ -150,7 +161,25 @@ class Policy(nn.Module):
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
         if self.settings.schedule == "off":
             return None
-        return _spread((self.values() if values is None else values)["schedule"], self.shapes)
+        return self._spread((self.values() if values is None else values)["schedule"])
+
+    def on(self, model: Model) -> Policy:
+        """The same policy for another model: it shares all parameters, which must not belong to one model's tensors."""
+        other = copy(self)
+        other.shapes, other.moments, other.roles = dict(model.shapes), dict(model.init), dict(model.roles)
+        return other
+
+    def _spread(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
+        if GLOBAL in table:
+            return dict.fromkeys(self.shapes, table[GLOBAL])
+        found = {}
+        for name in self.shapes:
+            for key in (encode(name), encode(self.roles.get(name, ""))):
+                if key in table:
+                    found[name] = table[key]
+                    break
+        return found
 
 
 def encode(name: str) -> str:
@@ -159,22 +188,24 @@ def encode(name: str) -> str:
 
 
 def _table(
-    shapes: Mapping[str, torch.Size], granularity: str, value: float, extra: tuple[int, ...] = ()
+    shapes: Mapping[str, torch.Size],
+    granularity: str,
+    value: float,
+    roles: Sequence[str],
+    extra: tuple[int, ...] = (),
 ) -> nn.ParameterDict:
     """Unconstrained parameters at a granularity, all starting at `value`."""
     if granularity == "global":
         return nn.ParameterDict({GLOBAL: nn.Parameter(torch.full(extra, value))})
-    sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
+    if granularity == "role":
+        if not roles:
+            raise ConfigError("granularity is 'role', but the model does not say the roles of its tensors; use tensor")
+        sizes = dict.fromkeys(roles, extra)
+    else:
+        sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
     return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
 
 
 def _exponentials(table: nn.Module) -> dict[str, Tensor]:
     assert isinstance(table, nn.ParameterDict)
     return {key: value.exp() for key, value in table.items()}
-
-
-def _spread(table: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """The entry of each parameter tensor that the table covers; a global table covers all."""
-    if GLOBAL in table:
-        return dict.fromkeys(shapes, table[GLOBAL])
-    return {name: table[encode(name)] for name in shapes if encode(name) in table}

@@ -18,7 +18,7 @@ class PolicyReading:
     Attributes:
         strengths: by quantity ("lr", "l2", "pull", "init_std"), by parameter tensor in the model's order: an array of
             the parameter's shape (granularity element) or of shape () (tensor or global). Absent: switched off.
-        schedule: factor per step, [horizon], by parameter tensor; the single key "" when one schedule serves all.
+        schedule: factor per step, [horizon], by parameter tensor or role; the single key "" when one serves all.
             Empty: off.
         momentum: μ, or None when there is none.
         input_shape: shape of one input; (channels, height, width) lays out first-layer strengths as an image.
@@ -48,6 +48,8 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
         match policy.settings.schedule:
             case "step" if schedule is not None:
                 factors = {"": _plain(next(iter(schedule.values())))}
+            case "step_role" if schedule is not None:
+                factors = {policy.roles[name]: _plain(value) for name, value in schedule.items()}
             case "step_tensor" if schedule is not None:
                 factors = {name: _plain(value) for name, value in schedule.items()}
             case _:

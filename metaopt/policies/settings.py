@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias
 from metaopt.errors import ConfigError
 
 Mode: TypeAlias = Literal["off", "fixed", "learned"]
-Granularity: TypeAlias = Literal["global", "tensor", "element"]
+Granularity: TypeAlias = Literal["global", "role", "tensor", "element"]
 MODES: tuple[Mode, ...] = ("off", "fixed", "learned")
-GRANULARITIES: tuple[Granularity, ...] = ("global", "tensor", "element")
-SCHEDULES = ("off", "step", "step_tensor")
+GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
+SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
 
@@ -23,7 +23,7 @@ class StrengthSettings:
     Attributes:
         mode: off (absent), fixed, or learned.
         value: the fixed value, or where learning starts; > 0.
-        granularity: one number, one per parameter tensor, or one per parameter.
+        granularity: one number, one per role (see `roles_of`), one per parameter tensor, or one per parameter.
     """
 
     mode: Mode = "off"
@@ -63,10 +63,11 @@ class PolicySettings:
         l2: L2 strength λ.
         pull: pull ρ towards the initialisation.
         momentum: momentum μ.
-        schedule: `off`, `step` (one learned factor per step) or `step_tensor` (one per step and parameter tensor).
+        schedule: `off`, or a learned factor for each step: one for all (`step`), one per role (`step_role`) or one per
+            parameter tensor (`step_tensor`).
         init: the initialisation.
         optimizer: `metaopt` for metaopt's own inner step, else the class name of a torch optimizer, whose learning
-            rate is `lr` at granularity global or tensor, and which runs under inner.engine=higher only.
+            rate is `lr` at granularity global, role or tensor, and which runs under inner.engine=higher only.
     """
 
     name: str = "custom"
@@ -74,7 +75,7 @@ class PolicySettings:
     l2: StrengthSettings = StrengthSettings("off", 1e-4)
     pull: StrengthSettings = StrengthSettings("off", 1e-3)
     momentum: MomentumSettings = MomentumSettings()
-    schedule: Literal["off", "step", "step_tensor"] = "off"
+    schedule: Literal["off", "step", "step_role", "step_tensor"] = "off"
     init: InitSettings = InitSettings()
     optimizer: str = "metaopt"
 
@@ -111,7 +112,7 @@ class PolicySettings:
         if self.lr.granularity == "element":
             raise ConfigError(
                 f"policy.lr.granularity is 'element', but torch's {self.optimizer} has one learning rate per parameter "
-                "group; use global or tensor"
+                "group; use global, role or tensor"
             )
 
     def learned(self) -> frozenset[str]:
@@ -124,6 +125,19 @@ class PolicySettings:
         if self.init.mode == "learned":
             names.add("init")
         return frozenset(names)
+
+    def schedule_granularity(self) -> Granularity:
+        """What has a schedule of its own, where there is one."""
+        return {"step": "global", "step_role": "role"}.get(self.schedule, "tensor")  # type: ignore[return-value]
+
+    def fits_any_model(self) -> bool:
+        """Whether all that is learned is learned for all tensors alike or for roles, and nothing for one tensor."""
+        tables = {part.granularity for part in (self.lr, self.l2, self.pull) if part.mode == "learned"}
+        if self.init.mode == "scaled":
+            tables.add(self.init.granularity)
+        if self.schedule != "off":
+            tables.add(self.schedule_granularity())
+        return self.init.mode != "learned" and tables <= {"global", "role"}
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries of plain values."""

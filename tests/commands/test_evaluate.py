@@ -83,18 +83,21 @@ def test_another_family_is_used_and_warned_of(tmp_path, capsys):
     assert "meta-trained on cosines and is evaluated on sinusoid" in capsys.readouterr().err
 
 
-def test_a_policy_for_another_model_is_refused_by_name_and_shape(run_dir, tmp_path, capsys):
-    assert evaluate_small(run_dir, tmp_path / "out", "model.widths=[5]") == 2
-    line = error_line(capsys)
-    assert "hidden0.weight" in line
-    assert "(5, 64)" in line
-    assert "(6, 64)" in line
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("model.widths=[5]", "mlp(activation=relu, widths=[5])"), ("tasks.n_way=4", "output.weight, output.bias")],
+)
+def test_a_policy_on_another_model_is_matched_by_role_and_says_so(run_dir, tmp_path, capsys, override, words):
+    assert evaluate_small(run_dir, tmp_path / "out", override) == 0
+    assert words in capsys.readouterr().err
+    assert words in results_in(tmp_path / "out")["notes"][0]
+    assert "by role" in results_in(tmp_path / "out")["notes"][0]
+
+
+def test_a_policy_without_such_layers_is_refused(run_dir, tmp_path, capsys):
+    assert evaluate_small(run_dir, tmp_path / "out", "model.widths=[6,6]") == 2
+    assert "has nothing for 'hidden1.bias', in the role hidden.bias" in error_line(capsys)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_policy_for_another_number_of_classes_is_refused(run_dir, tmp_path, capsys):
-    assert evaluate_small(run_dir, tmp_path / "out", "tasks.n_way=4") == 2
-    assert "output.weight" in error_line(capsys)
 
 
 def _metadata(path):

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from metaopt.errors import PolicyFileError
 from metaopt.models.mlp import mlp
-from metaopt.policies.file import PolicyCard, load_policy_file, restore_policy, save_policy
+from metaopt.policies.file import PolicyCard, load_policy_file, save_policy
+from metaopt.policies.fitting import fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings
 from metaopt.types import Kind, TaskSpec
@@ -50,7 +51,7 @@ def path(tmp_path, tensors):
 
 
 def restored(path, model=MODEL):
-    return restore_policy(*load_policy_file(path), model, path)
+    return fit_policy(*load_policy_file(path), model, path).policy
 
 
 def assert_refused(path, words, model=MODEL):
@@ -167,23 +168,10 @@ def test_damaged_metadata_is_refused(path, changes):
 
 
 def test_a_missing_entry_is_refused(path):
-    for key in CARD.to_json():
+    for key in CARD.to_json().keys() - {"roles"}:  # which older files do not have
         plain = {name: value for name, value in CARD.to_json().items() if name != key}
         save_file({"weight": torch.zeros(2)}, path, metadata={"metaopt": json.dumps(plain)})
         assert_refused(path, "carries no metaopt policy" if key == "format" else f"damaged.*{key}")
-
-
-@pytest.mark.parametrize(
-    ("model", "difference"),
-    [
-        (mlp(TASK, [5]), r"'hidden0.weight' should be of shape \(5, 3\) but is of shape \(4, 3\)"),
-        (mlp(TASK, [4, 4]), "'hidden1.weight' should be .* but is absent"),
-        (mlp(TASK, []), "'output.weight' should be of shape"),
-        (mlp(TaskSpec(Kind.classification, (3,), 3), [4]), "'output.weight' should be of shape"),
-    ],
-)
-def test_another_model_is_refused_with_the_first_difference(path, model, difference):
-    assert_refused(path, f"made for another model.*{difference}.*widths=\\[4\\]", model)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

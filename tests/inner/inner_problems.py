@@ -17,6 +17,7 @@ from metaopt.types import Batch, Kind, TaskBatch, TaskSpec
 CLASSES = 3
 REGIMES = ("few_shot", "from_scratch")
 GRANULARITIES = ("global", "tensor", "element")
+EVERY_GRANULARITY = (*GRANULARITIES, "role")
 # Of more than one pixel in conv4's last block: at one pixel, batch normalisation cancels what the block before it adds.
 IMAGE = (1, 16, 8)
 
@@ -46,7 +47,7 @@ def everything_learned(regime, granularity):
         l2=StrengthSettings("learned", 0.3, granularity),
         pull=StrengthSettings("learned", 0.5, granularity),
         momentum=MomentumSettings("learned", 0.6),
-        schedule="step" if few_shot else "step_tensor",
+        schedule="step" if few_shot else "step_role" if granularity == "role" else "step_tensor",
         init=InitSettings("learned") if few_shot else InitSettings("scaled", granularity),
     )
 
@@ -72,7 +73,7 @@ def make_problem(
 ):
     """Random tasks, and a policy away from its symmetric starting point."""
     generator = torch.Generator().manual_seed(seed)
-    policy = Policy(settings, model.shapes, model.init, horizon, generator).double()
+    policy = Policy(settings, model.shapes, model.init, horizon, generator, model.roles).double()
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.3 * normal(parameter.shape, generator))

@@ -1,14 +1,14 @@
 """Hypothesis draws problems from all that can be configured."""
 
 from hypothesis import strategies as st
-from inner_problems import GRANULARITIES, IMAGE, make_problem, tiny_conv4, tiny_mlp
+from inner_problems import EVERY_GRANULARITY, IMAGE, make_problem, tiny_conv4, tiny_mlp
 
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 from metaopt.types import Kind
 
 
 def strengths(*modes):
-    return st.builds(StrengthSettings, st.sampled_from(modes), st.floats(0.05, 0.5), st.sampled_from(GRANULARITIES))
+    return st.builds(StrengthSettings, st.sampled_from(modes), st.floats(0.05, 0.5), st.sampled_from(EVERY_GRANULARITY))
 
 
 @st.composite
@@ -19,9 +19,9 @@ def problems(draw):
         l2=draw(strengths("off", "fixed", "learned")),
         pull=draw(strengths("off", "fixed", "learned")),
         momentum=draw(st.builds(MomentumSettings, st.sampled_from(["off", "fixed", "learned"]), st.floats(0.1, 0.9))),
-        schedule=draw(st.sampled_from(["off", "step", "step_tensor"])),
+        schedule=draw(st.sampled_from(["off", "step", "step_role", "step_tensor"])),
         init=draw(
-            st.builds(InitSettings, st.sampled_from(["fresh", "scaled", "learned"]), st.sampled_from(GRANULARITIES))
+            st.builds(InitSettings, st.sampled_from(["fresh", "scaled", "learned"]), st.sampled_from(EVERY_GRANULARITY))
         ),
     )
     options = {

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from inner_problems import (
-    GRANULARITIES,
+    EVERY_GRANULARITY,
     REGIMES,
     above,
     central_difference_errors,
@@ -22,7 +22,7 @@ RULE_QUANTITIES = ("log_strengths.lr", "log_strengths.l2", "log_strengths.pull",
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", EVERY_GRANULARITY)
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 def test_hypergradients_of_an_mlp_are_those_of_central_differences(regime, granularity, kind):
     problem = mlp_problem(regime, granularity, kind)
@@ -52,7 +52,7 @@ def test_hypergradients_through_groups_of_channels_are_those_of_central_differen
     assert not above(errors, 1e-6)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", EVERY_GRANULARITY)
 def test_hypergradients_of_a_single_step_are_those_of_central_differences(granularity):
     settings = PolicySettings(
         lr=StrengthSettings("learned", 0.3, granularity),
@@ -67,7 +67,7 @@ def test_hypergradients_of_a_single_step_are_those_of_central_differences(granul
 
 @pytest.mark.parametrize("engine", ["vmap", "higher"])
 @pytest.mark.parametrize("first_order", [False, True], ids=["reverse", "first_order"])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", EVERY_GRANULARITY)
 @pytest.mark.parametrize("regime", REGIMES)
 def test_every_learned_quantity_has_a_hypergradient(regime, granularity, first_order, engine):
     problem = mlp_problem(regime, granularity)

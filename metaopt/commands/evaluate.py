@@ -17,7 +17,15 @@ from metaopt.commands.progress import make_console
 from metaopt.commands.run_dir import check_free, claim, policy_path
 from metaopt.config.build import build_problem
 from metaopt.config.device import on_gpu, use_device
-from metaopt.config.load import checkpoint_path, evaluate_config, model_config, tasks_config, to_yaml, typed
+from metaopt.config.load import (
+    checkpoint_path,
+    evaluate_config,
+    model_config,
+    parts_config,
+    tasks_config,
+    to_yaml,
+    typed,
+)
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem
@@ -51,24 +59,37 @@ def evaluate(raw: DictConfig) -> int:
         torch.set_num_threads(config.threads)
     device = use_device(config.device)
     inner = source.inner if config.horizon is None else replace(source.inner, horizon=config.horizon)
-    problem = build_problem(config.tasks, config.model, inner, source.card.policy, device)
-    policy, fit = fit_policy(source.tensors, source.card, problem.model, source.path)
-    policy.to(device, problem.dtype)
-    notes = (*([fit] if fit else []), *differences(source.card, problem))
-    for note in notes:
+    parts = parts_config(config.tasks).configs
+    problems = {
+        name: build_problem(tasks, config.model, inner, source.card.policy, device) for name, tasks in parts.items()
+    }
+    fits = {
+        name: fit_policy(source.tensors, source.card, problem.model, source.path) for name, problem in problems.items()
+    }
+    notes = {name: _notes(source.card, problem, fits[name].note, len(parts) > 1) for name, problem in problems.items()}
+    for note in dict.fromkeys(note for of_part in notes.values() for note in of_part):
         warn(note)
     files = claim(Path(config.run_dir), to_yaml(config))
-    console.print(
-        f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
-        f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}{on_gpu(device)}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    comparison = evaluate_policy(problem, policy, _terms(config, source, notes), console)
-    publish(comparison, files, console)
-    save_figures(comparison, read_policy(policy, problem.family.spec.input_shape), files.figures)
-    console.print(f"Results: {files.results}\nFigures: {files.figures}", highlight=False, soft_wrap=True)
+    for name, problem in problems.items():
+        policy = fits[name].policy.to(device, problem.dtype)
+        console.print(
+            f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
+            f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}{on_gpu(device)}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        comparison = evaluate_policy(problem, policy, _terms(config, source, notes[name]), console)
+        of_part = files.of_part(name)
+        publish(comparison, of_part, console)
+        save_figures(comparison, read_policy(policy, problem.family.spec.input_shape), of_part.figures)
+        console.print(f"Results: {of_part.results}\nFigures: {of_part.figures}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _notes(card: PolicyCard, problem: InnerProblem, fit: str, in_mixture: bool) -> tuple[str, ...]:
+    """What a reader must know; that a part of a mixture is not the whole of it is known."""
+    known = in_mixture and card.tasks != problem.family.name
+    return (*([fit] if fit and not known else []), *([] if known else differences(card, problem)))
 
 
 @dataclass(frozen=True)

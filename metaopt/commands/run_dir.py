@@ -23,6 +23,10 @@ class RunFiles:
 
     folder: Path
 
+    def of_part(self, name: str) -> RunFiles:
+        """Where the results of a part of a mixture lie, in a folder of its own; with "" here."""
+        return RunFiles(self.folder / name) if name else self
+
     @property
     def config(self) -> Path:
         """The checked configuration."""

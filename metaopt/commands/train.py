@@ -30,6 +30,7 @@ from metaopt.evaluation.results import method_rows
 from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record, read_metrics
+from metaopt.outer.mixture import counts_of, parts_of
 from metaopt.outer.ranks import Ranks, from_environment
 from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
 from metaopt.policies.file import PolicyCard, save_policy
@@ -73,6 +74,7 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
     console = make_console(quiet=not is_first)
     run = _resumed_run(raw, ranks) if raw.resume is not None else _new_run(raw, ranks)
     check_devices(run.job.problem.device.type, ranks)
+    check_shares(min(counts_of(run.job.whole, run.job.outer.meta_batch)), ranks)
     if _is_complete(run):
         console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
         return 0
@@ -195,7 +197,7 @@ def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> i
                 progress(record)
                 track(record)
 
-            done = meta_train(job.problem, job.outer, state, job.validation, log, save, stop, ranks)
+            done = meta_train(job.whole, job.outer, state, job.validations, log, save, stop, ranks)
     finally:
         metrics.close()
     return 0 if done else stop.exit_code
@@ -205,7 +207,7 @@ def _meta_train_unseen(run: Run, ranks: Ranks) -> int:
     """The same in a process that only computes."""
     job = run.job
     with stop_on_signals(quiet=True) as stop:
-        done = meta_train(job.problem, job.outer, job.state, job.validation, _ignore, _ignore, stop, ranks)
+        done = meta_train(job.whole, job.outer, job.state, job.validations, _ignore, _ignore, stop, ranks)
     return 0 if done else stop.exit_code
 
 
@@ -234,13 +236,18 @@ def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
     policy = job.state.policy
     policy.load_state_dict(job.state.best)
     save_policy(files.policy, job.state.best, _card(run))
-    comparison: Comparison | None = None
-    if run.config.evaluation.n_tasks:
-        comparison = evaluate_policy(job.problem, policy, _terms(run), console)
-        publish(comparison, files, console)
-    figures = save_figures(comparison, _read(job, policy), files.figures)
+    rows, figures = [], []
+    for part in parts_of(job.whole, policy):
+        comparison: Comparison | None = None
+        of_part = files.of_part(part.name)
+        if run.config.evaluation.n_tasks:
+            comparison = evaluate_policy(part.problem, part.policy, _terms(run), console)
+            publish(comparison, of_part, console)
+            rows += method_rows(comparison)
+        reading = read_policy(part.policy, part.problem.family.spec.input_shape)
+        figures += save_figures(comparison, reading, of_part.figures)
     figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
-    tracker.finish(None if comparison is None else method_rows(comparison), figures, files.policy)
+    tracker.finish(rows or None, figures, files.policy)
     console.print(
         f"Policy: {files.policy}\nFigures: {files.figures}\n{_upload_words(run)}"
         f"On other tasks: python evaluate.py checkpoint={files.folder}",

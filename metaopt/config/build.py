@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,25 @@ from metaopt.config.engine import (
     with_plan,
 )
 from metaopt.config.families import ModelConfig, TasksConfig, build_family, build_model
+from metaopt.config.load import parts_config
+from metaopt.config.mixture import check_mixture
 from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
 from metaopt.inner.plan import MANY_TASKS, Plan
 from metaopt.inner.reverse import Reverse
 from metaopt.models.objective import Outer
 from metaopt.outer.loop import Validation, sample
+from metaopt.outer.mixture import Mixture, counts_of
 from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.state import MetaState, new_state
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
+from metaopt.tasks.family import TaskFamily, hash_splits
 from metaopt.tracking.guarded import Guarded
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker
 from metaopt.tracking.wandb_tracker import WandbTracker
-from metaopt.types import CPU
+from metaopt.types import CPU, SPLITS
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,37 @@ class Job:
     """A meta-training run, ready to start.
 
     Attributes:
-        problem: what is trained.
+        parts: what is trained, by name; one part, named "", unless the tasks are a mixture.
+        weights: share of each part in a meta-batch.
         outer: how it is meta-trained.
         state: where it stands, at first before the first iteration.
-        validation: the fixed meta-validation tasks.
+        validations: the fixed meta-validation tasks of each part.
         card: what the policy file will say of itself.
         plan: how hypergradients are computed.
     """
 
-    problem: InnerProblem
+    parts: dict[str, InnerProblem]
+    weights: dict[str, float]
     outer: OuterSettings
     state: MetaState
-    validation: Validation
+    validations: tuple[Validation, ...]
     card: PolicyCard
     plan: Plan
+
+    @property
+    def problem(self) -> InnerProblem:
+        """The only part, or the first."""
+        return next(iter(self.parts.values()))
+
+    @property
+    def validation(self) -> Validation:
+        """Its meta-validation tasks."""
+        return self.validations[0]
+
+    @property
+    def whole(self) -> InnerProblem | Mixture:
+        """What the outer loop trains."""
+        return self.problem if len(self.parts) == 1 else Mixture(self.parts, self.weights)
 
 
 def build_job(
@@ -75,33 +96,52 @@ def build_job(
     Raises:
         ConfigError, TaskError, DataError: see there.
     """
-    settings = config.policy.settings()
-    problem = build_problem(config.tasks, config.model, config.inner, settings, device, config.outer.objective)  # type: ignore[arg-type]
-    model = problem.model
+    settings, parts, outer = config.policy.settings(), parts_config(config.tasks), build_outer(config.outer)
+    aim: Outer = config.outer.objective  # type: ignore[assignment]
+    check_mixture(parts, settings)
+    problems = {
+        name: build_problem(tasks, config.model, config.inner, settings, device, aim)
+        for name, tasks in parts.configs.items()
+    }
+    first = next(iter(problems.values()))
+    model = first.model
+    roles = [role for problem in problems.values() for role in problem.model.roles.values()]
     # Streams of their own, so that the length of one does not shift another.
-    outer = build_outer(config.outer)
     policy = Policy(
-        settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"), model.roles
+        settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"), model.roles, roles
     )
-    policy.to(device, problem.dtype)
+    policy.to(device, first.dtype)
     check_numbers_of(config.inner, policy)
-    validation = Validation(
-        *sample(problem, "meta_validation", outer.validation_tasks, generator(config.seed, "meta_validation"))
+    whole = first if len(problems) == 1 else Mixture(problems, parts.weights)
+    counts = counts_of(whole, outer.validation_tasks)
+    fixed = generator(config.seed, "meta_validation")
+    validations = tuple(
+        Validation(*sample(problem, "meta_validation", n, fixed))
+        for problem, n in zip(problems.values(), counts, strict=True)
     )
-    plan = plan or plan_for(config, problem, policy, validation)
-    problem = with_plan(problem, plan, config.inner, warn, config.outer.objective)  # type: ignore[arg-type]
+    plan = plan or plan_for(config, first, policy, validations[0])
+    problems = {name: with_plan(problem, plan, config.inner, warn, aim) for name, problem in problems.items()}
+    families = {name: problem.family for name, problem in problems.items()}
     card = PolicyCard(
         policy=settings,
         horizon=config.inner.horizon,
         model=model.spec,
         parameters={name: tuple(shape) for name, shape in model.shapes.items()},
-        tasks=problem.family.name,
-        split_hash=problem.family.split_hash,
+        tasks=" + ".join(family.name for family in families.values()),
+        split_hash=joint_hash(families),
         config=card_config(config, plan),
         roles=model.roles,
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
-    return Job(problem, outer, state, validation, card, plan)
+    return Job(problems, parts.weights, outer, state, validations, card, plan)
+
+
+def joint_hash(families: Mapping[str, TaskFamily]) -> str:
+    """The split hash of one family; of several, one that changes with any of theirs."""
+    hashes = {name: family.split_hash for name, family in families.items()}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hash_splits("mixture", {split: [f"{name} {found}" for name, found in hashes.items()] for split in SPLITS})
 
 
 def build_problem(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from metaopt.config.checks import at_least, one_of
+from metaopt.config.mixture import MIXTURE, MixtureConfig
 from metaopt.config.signature import schema_of
 from metaopt.models.conv4 import conv4
 from metaopt.models.mlp import ACTIVATIONS, mlp
@@ -51,8 +52,8 @@ MODELS: dict[str, type[ModelConfig]] = {"mlp": MlpConfig, "conv4": Conv4Config}
 
 
 def tasks_schemas() -> dict[str, type]:
-    """The schema of each family that is known, by name."""
-    return {name: schema_of(name, family) for name, family in FAMILIES.items()}
+    """The schema of each family that is known, by name, and of a mixture of several."""
+    return {name: schema_of(name, family) for name, family in FAMILIES.items()} | {MIXTURE: MixtureConfig}
 
 
 def build_family(config: TasksConfig) -> TaskFamily:

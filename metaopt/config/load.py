@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from metaopt.config.families import MODELS, ModelConfig, TasksConfig, tasks_schemas
+from metaopt.config.mixture import MIXTURE, MixtureConfig, Parts, parts_of_config
 from metaopt.config.schema import EvaluateConfig, TrainConfig
 from metaopt.errors import ConfigError
 
@@ -48,8 +49,17 @@ def checkpoint_path(raw: DictConfig) -> Path:
 
 
 def tasks_config(raw: Any) -> TasksConfig:
-    """The checked settings of a task family, chosen by their `name`."""
+    """The checked settings of a task family, or of a mixture of several, chosen by their `name`."""
+    if isinstance(raw, (dict, DictConfig)) and raw.get("name") == MIXTURE:
+        mixture = typed(OmegaConf.create(raw), MixtureConfig, "tasks")
+        parts_of_config(mixture, tasks_config)
+        return mixture
     return typed(OmegaConf.create(raw), _by_name(raw, tasks_schemas(), "tasks"), "tasks")
+
+
+def parts_config(tasks: TasksConfig) -> Parts:
+    """The families of checked task settings: one, or those of a mixture."""
+    return parts_of_config(tasks, tasks_config)
 
 
 def model_config(raw: Any) -> ModelConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,9 +16,11 @@ from metaopt.inner.hypergradient import Hypergradients, summed_if_finite
 from metaopt.inner.padding import fit_to_width
 from metaopt.outer.means import finite_means
 from metaopt.outer.metrics import Record
+from metaopt.outer.mixture import Mixture, Part, counts_of, parts_of
 from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.ranks import Alone, Ranks
 from metaopt.outer.state import MetaState
+from metaopt.policies.policy import Policy
 from metaopt.trees import cast_tasks, cloned, count_tasks, take_tasks
 from metaopt.types import Split, TaskBatch
 
@@ -36,10 +38,10 @@ class Validation(NamedTuple):
 
 
 def meta_train(
-    problem: InnerProblem,
+    problem: InnerProblem | Mixture,
     settings: OuterSettings,
     state: MetaState,
-    validation: Validation,
+    validation: Validation | Sequence[Validation],
     log: Callable[[Record], None],
     save: Callable[[MetaState], None],
     stop: Callable[[], bool] = lambda: False,
@@ -51,14 +53,15 @@ def meta_train(
     All take the same steps: records and checkpoints are the same in each, and only one of them needs to keep any.
 
     Args:
-        problem: what is trained.
+        problem: what is trained; of a mixture each meta-batch has its share of every part.
         settings: how long and how fast.
         state: changed in place.
-        validation: what decides which policy is best.
+        validation: what decides which policy is best; of a mixture one for each part.
         log: gets a record after each iteration (kind `meta_train`) and each meta-validation (`meta_validation`).
         save: called when a checkpoint is due, and at the end.
         stop: asked after each iteration; true, in any process, ends the loop early in all of them, after a checkpoint.
-        ranks: the processes, all of which must call this with the same arguments; no more than tasks in a meta-batch.
+        ranks: the processes, all of which must call this with the same arguments; no more than tasks in a meta-batch,
+            and in the share of each part of a mixture.
 
     Returns:
         Whether meta-training is finished; false when `stop` ended it.
@@ -66,12 +69,11 @@ def meta_train(
     Raises:
         MetaTrainingError: no task had a finite hypergradient in 20 iterations on end, or another process is gone.
     """
+    parts, counts = parts_of(problem, state.policy), counts_of(problem, settings.meta_batch)
     if state.iteration == 0:
         log(validate(problem, state, validation, ranks))
     while state.iteration < settings.iterations and not state.finished:
-        tasks, draws = sample(problem, "meta_train", settings.meta_batch, state.generator)
-        own = own_share(ranks, tasks, draws)
-        found = summed_if_finite(problem.hypergradient, state.policy, problem.objective, *own, problem.horizon)
+        found = [differentiate(*both, state.generator, ranks) for both in zip(parts, counts, strict=True)]
         log(outer_step(state, settings, found, ranks))
         state.iteration += 1
         if state.iteration % settings.validate_every == 0 or state.iteration == settings.iterations:
@@ -85,6 +87,13 @@ def meta_train(
     state.finished = True
     save(state)
     return True
+
+
+def differentiate(part: Part, n: int, generator: torch.Generator, ranks: Ranks = ALONE) -> Hypergradients:
+    """Hypergradients of this process's share of `n` meta-train tasks of a part."""
+    problem = part.problem
+    own = own_share(ranks, *sample(problem, "meta_train", n, generator))
+    return summed_if_finite(problem.hypergradient, part.policy, problem.objective, *own, problem.horizon)
 
 
 def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:
@@ -108,12 +117,14 @@ def own_share(ranks: Ranks, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, 
     return take_tasks(tasks, share), take_draws(draws, share)
 
 
-def outer_step(state: MetaState, settings: OuterSettings, found: Hypergradients, ranks: Ranks = ALONE) -> Record:
+def outer_step(
+    state: MetaState, settings: OuterSettings, found: Hypergradients | Sequence[Hypergradients], ranks: Ranks = ALONE
+) -> Record:
     """Moves the policy along the mean hypergradient of the tasks, in all processes, for which all is finite.
 
     A meta-batch of which nothing is left, or of which the mean overflows, moves nothing.
     """
-    mean = finite_means(found, ranks)
+    mean = finite_means([found] if isinstance(found, Hypergradients) else found, ranks)
     norm = float(torch.linalg.vector_norm(mean.flat))
     state.dropped += mean.dropped
     record: Record = {"kind": "meta_train", "iteration": state.iteration + 1, "dropped": mean.dropped}
@@ -163,16 +174,25 @@ def clip_factor(norm: float, limit: float | None) -> float:
     return limit / norm
 
 
-def validate(problem: InnerProblem, state: MetaState, validation: Validation, ranks: Ranks = ALONE) -> Record:
+def validate(
+    problem: InnerProblem | Mixture,
+    state: MetaState,
+    validation: Validation | Sequence[Validation],
+    ranks: Ranks = ALONE,
+) -> Record:
     """Trains on the fixed meta-validation tasks and remembers the policy if it is the best so far.
 
     A task on which training diverges counts as its untrained network.
     """
-    own = before_and_after(problem, state, *own_share(ranks, *validation))
-    scores = ranks.gather(own, count_tasks(validation.tasks))
-    diverged = ~torch.isfinite(scores[:, 2])
-    loss, accuracy = torch.where(diverged, scores[:, :2].T, scores[:, 2:].T)
-    loss, accuracy = _mean(loss), _mean(accuracy)
+    parts = parts_of(problem, state.policy)
+    fixed = [validation] if isinstance(validation, Validation) else validation
+    found = []
+    for part, own in zip(parts, fixed, strict=True):
+        scores = before_and_after(part.problem, part.policy, *own_share(ranks, *own))
+        found.append(ranks.gather(scores, count_tasks(own.tasks)))
+    by_part = {part.name: _mean(_final(scores)[0]) for part, scores in zip(parts, found, strict=True)}
+    scores = torch.cat(found)
+    loss, accuracy = _mean(_final(scores)[0]), float(_final(scores)[1].nanmean())  # a regression has no accuracy
     state.stale += 1
     if loss < state.best_loss:
         state.best = cloned(dict(state.policy.named_parameters()))
@@ -182,20 +202,26 @@ def validate(problem: InnerProblem, state: MetaState, validation: Validation, ra
         "iteration": state.iteration,
         "loss": loss,
         "accuracy": accuracy,
-        "diverged": int(diverged.sum()),
+        "diverged": int((~torch.isfinite(scores[:, 2])).sum()),
         "best_iteration": state.best_iteration,
+        **({} if len(parts) == 1 else {f"loss_{name}": value for name, value in by_part.items()}),
     }
 
 
-def before_and_after(problem: InnerProblem, state: MetaState, tasks: TaskBatch, draws: Draws) -> Tensor:
+def before_and_after(problem: InnerProblem, policy: Policy, tasks: TaskBatch, draws: Draws) -> Tensor:
     """Query loss and accuracy before training and after it, [tasks, 4], float64; there may be no tasks."""
     if not count_tasks(tasks):
         return torch.zeros(0, 4, dtype=torch.float64, device=problem.device)
     # The best policy is the best by what hypergradients are of.
     objective = problem.objective._replace(scores=problem.objective.outer)
-    scores = adapt(state.policy, objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
+    scores = adapt(policy, objective, tasks, draws, problem.horizon, on="query", chunk=problem.chunk)
     ends = [(scores.loss[:, point], scores.accuracy[:, point]) for point in (0, -1)]
     return torch.stack([*ends[0], *ends[1]], 1).double()
+
+
+def _final(scores: Tensor) -> Tensor:
+    """Losses and accuracies, [2, tasks], of what `before_and_after` gave; before, where training diverged."""
+    return torch.where(~torch.isfinite(scores[:, 2]), scores[:, :2].T, scores[:, 2:].T)
 
 
 def _mean(values: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,14 +30,17 @@ class Means(NamedTuple):
     dropped: int
 
 
-def finite_means(found: Hypergradients, ranks: Ranks) -> Means:
+def finite_means(found: Sequence[Hypergradients], ranks: Ranks) -> Means:
     """Means over the tasks of all processes, equal to the bit in each of them.
 
     Args:
-        found: of the tasks of this process; where they are summed, they must be finite.
+        found: of the tasks of this process, part by part; where they are summed, they must be finite.
         ranks: this process among the others.
     """
-    total, sums = ranks.sums(*_sums(found))
+    (total, sums), *others = (_sums(part) for part in found)
+    for flat, numbers in others:
+        total, sums = total + flat, [a + b for a, b in zip(sums, numbers, strict=True)]
+    total, sums = ranks.sums(total, sums)
     kept, dropped, *scores = sums
     loss, accuracy, support_loss = (score / kept if kept else float("nan") for score in scores)
     return Means(total / kept, loss, accuracy, support_loss, int(dropped))

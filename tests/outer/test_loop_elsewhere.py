@@ -16,7 +16,7 @@ def test_a_share_without_tasks_is_scored_on_the_device_too():
     state.policy.to(ELSEWHERE)
     with apart():
         none, two = (
-            before_and_after(problem, state, take_tasks(tasks, some), take_draws(draws, some))
+            before_and_after(problem, state.policy, take_tasks(tasks, some), take_draws(draws, some))
             for some in (slice(0, 0), slice(0, 2))
         )
     assert none.shape == (0, 4)

@@ -22,6 +22,7 @@ from metaopt.report.console import comparison_table
 from metaopt.report.headline import headline
 from metaopt.search.space import DEFAULTS
 from metaopt.search.tuned import budget_trials, tune
+from metaopt.tasks.family import OfMembers
 from metaopt.types import Split
 
 
@@ -55,6 +56,9 @@ class Terms:
 def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console: Console) -> Comparison:
     """Trains held-out tasks with the policy and with each baseline, behind a progress bar."""
     tasks, draws = sample(problem, terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
+    members: list[str] = []
+    if isinstance(problem.family, OfMembers):
+        members = problem.family.members_of(terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
     start = _baseline_start(problem, policy, terms)
     methods = [Method("policy", policy.settings.name, policy)]
     methods += [_fixed(start, settings) for settings in DEFAULTS if settings.optimizer in terms.baselines]
@@ -73,6 +77,8 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
             split_hash=problem.family.split_hash,
             seed=terms.seed,
             notes=(*_notes(problem, policy, terms), *terms.notes),
+            members=members,
+            unit="table" if members else "task",
             chunk=problem.chunk,
             progress=lambda _, n: advance(n),
         )

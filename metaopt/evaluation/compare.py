@@ -62,6 +62,8 @@ def compare(
     split_hash: str,
     seed: int,
     notes: Sequence[str] = (),
+    members: Sequence[str] = (),
+    unit: str = "task",
     chunk: int = 64,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -79,6 +81,7 @@ def compare(
         split_hash: hash of the family's splits, for the record.
         seed: seed of the tasks and draws, for the record.
         notes: what a reader of the result must know.
+        members, unit: see `Comparison`.
         chunk: tasks that are trained side by side; see `adapt`.
         progress: told which method finished how many tasks more.
 
@@ -133,6 +136,8 @@ def compare(
         curve_steps=steps,
         methods={method.name: outcome(method) for method in methods},
         notes=tuple(notes),
+        members=tuple(members),
+        unit=unit,
     )
 
 

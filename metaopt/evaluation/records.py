@@ -55,6 +55,8 @@ class Comparison:
         curve_steps: the steps after which test losses were recorded, increasing, from 0 to the horizon; [points].
         methods: by name, in the order in which they are shown; "policy" is the first.
         notes: what a reader must know, such as that batch normalisation saw the whole test batch.
+        members: name of what each task is a draw from, such as its table, [tasks]; empty where tasks are independent.
+        unit: what means and intervals are over: "task", or what `members` are: "table".
     """
 
     tasks: str
@@ -67,3 +69,5 @@ class Comparison:
     curve_steps: np.ndarray
     methods: dict[str, MethodOutcome]
     notes: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    unit: str = "task"

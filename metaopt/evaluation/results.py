@@ -11,9 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metaopt import __version__
+from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import Interval, mean_interval, paired
 from metaopt.files import write_text
@@ -38,6 +37,8 @@ def write_results(comparison: Comparison, path: str | Path) -> None:
 def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[str, Any]:
     """The content of `results.json`: plain numbers, strings, lists and dictionaries, all of them finite.
 
+    Means and intervals are over `n_units` units: tasks, or where several tasks come from one table, tables.
+
     Args:
         comparison: what was found; one of its methods is "policy".
         versions: versions of the software, by package.
@@ -45,7 +46,8 @@ def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[
     Returns:
         The record, with its keys in the order in which people read them.
     """
-    policy = comparison.methods[POLICY]
+    shown = by_member(comparison)
+    policy = shown.methods[POLICY]
     return {
         "format": FORMAT,
         "tasks": comparison.tasks,
@@ -53,11 +55,16 @@ def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[
         "split": comparison.split,
         "split_hash": comparison.split_hash,
         "n_tasks": comparison.n_tasks,
+        "unit": comparison.unit,
+        "n_units": shown.n_tasks,
         "horizon": comparison.horizon,
         "seed": comparison.seed,
         "versions": dict(versions),
         "notes": list(comparison.notes),
-        "methods": {name: _method_record(method, policy) for name, method in comparison.methods.items()},
+        "methods": {
+            name: _method_record(method, policy) | {"diverged": int(comparison.methods[name].diverged.sum())}
+            for name, method in shown.methods.items()
+        },
     }
 
 
@@ -65,7 +72,7 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
     """Write `tasks.csv`: a row per task and method, with full precision.
 
     Columns: task (counted from 0), method, loss, accuracy (empty for regression), diverged (true or false), and
-    loss_minus_policy (empty for the policy itself).
+    loss_minus_policy (empty for the policy itself); and member, the task's table, where tasks are draws from tables.
 
     Args:
         comparison: what was found; one of its methods is "policy".
@@ -73,7 +80,7 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(TASK_COLUMNS)
+    rows.writerow([*TASK_COLUMNS, *(["member"] if comparison.members else [])])
     policy = comparison.methods[POLICY]
     for task in range(comparison.n_tasks):
         for name, method in comparison.methods.items():
@@ -81,7 +88,7 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
             accuracy = "" if method.accuracy is None else float(method.accuracy[task])
             diverged = "true" if method.diverged[task] else "false"
             difference = "" if method is policy else loss - float(policy.loss[task])
-            rows.writerow([task, name, loss, accuracy, diverged, difference])
+            rows.writerow([task, name, loss, accuracy, diverged, difference, *comparison.members[task : task + 1]])
     write_text(path, text.getvalue())
 
 
@@ -122,11 +129,10 @@ def _method_record(method: MethodOutcome, policy: MethodOutcome) -> dict[str, An
         "settings": method.settings,
         "loss": _interval_record(mean_interval(method.loss)),
         "accuracy": None if method.accuracy is None else _interval_record(mean_interval(method.accuracy)),
-        "vs_policy": None if method is policy else _paired_record(method.loss, policy.loss),
+        "vs_policy": None if method is policy else _paired_record(method, policy),
         "trials": method.trials,
         "seconds": float(method.seconds),
         "inner_steps": int(method.inner_steps),
-        "diverged": int(method.diverged.sum()),
     }
 
 
@@ -134,10 +140,14 @@ def _interval_record(interval: Interval) -> dict[str, Any]:
     return {"mean": interval.mean, "ci95": [interval.low, interval.high]}
 
 
-def _paired_record(method: np.ndarray, policy: np.ndarray) -> dict[str, Any]:
-    difference, win_rate = paired(method, policy)
-    return {
+def _paired_record(method: MethodOutcome, policy: MethodOutcome) -> dict[str, Any]:
+    difference, win_rate = paired(method.loss, policy.loss)
+    record: dict[str, Any] = {
         "mean_difference": difference.mean,
         "ci95": [difference.low, difference.high],
         "win_rate": win_rate,
     }
+    if method.accuracy is not None and policy.accuracy is not None:
+        accuracy = paired(method.accuracy, policy.accuracy).difference
+        record["accuracy"] = {"mean_difference": accuracy.mean, "ci95": [accuracy.low, accuracy.high]}
+    return record

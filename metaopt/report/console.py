@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import Interval, Paired, mean_interval, paired
 from metaopt.report.headline import POLICY, headline, verdict
@@ -44,10 +45,11 @@ def comparison_table(comparison: Comparison) -> Table:
     Returns:
         A table to be printed by any rich console, a terminal's or not.
     """
+    raw, comparison = comparison, by_member(comparison)
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
-        caption=_caption(comparison),
+        caption=_caption(raw, comparison),
         caption_justify="left",
         caption_style="dim",
     )
@@ -121,13 +123,15 @@ def _means(
     return cells
 
 
-def _caption(comparison: Comparison) -> Text:
-    tasks = "1 task" if comparison.n_tasks == 1 else f"{comparison.n_tasks} tasks"
+def _caption(raw: Comparison, comparison: Comparison) -> Text:
+    tasks = "1 task" if raw.n_tasks == 1 else f"{raw.n_tasks} tasks"
+    unit = comparison.unit
+    over = f" from {comparison.n_tasks} {unit}s" if raw.members else ""
     steps = "1 step" if comparison.horizon == 1 else f"{comparison.horizon} steps"
-    spread = "±: half of Student's 95 % interval" if comparison.n_tasks > 1 else "A single task gives no interval"
+    spread = "±: half of Student's 95 % interval" if comparison.n_tasks > 1 else f"A single {unit} gives no interval"
     lines = [
-        f"{tasks} of {comparison.tasks} ({comparison.split}), horizon {steps}. Means over tasks. {spread}. Difference: "
-        "the method's test loss minus the policy's on the same task; positive: the policy is better. Wins: share of "
-        "the tasks on which the policy's loss is lower."
+        f"{tasks} of {comparison.tasks} ({comparison.split}){over}, horizon {steps}. Means over {unit}s. {spread}. "
+        f"Difference: the method's test loss minus the policy's on the same {unit}; positive: the policy is better. "
+        f"Wins: share of the {unit}s on which the policy's loss is lower."
     ]
     return Text("\n".join([*lines, *(f"Note: {note}" for note in comparison.notes)]))

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison
 from metaopt.evaluation.statistics import Paired, paired
 from metaopt.report import style
@@ -26,11 +27,12 @@ def task_differences(comparison: Comparison) -> Figure:
     Returns:
         A figure with one axes and one row per baseline, in their order from the top.
     """
+    comparison = by_member(comparison)
     policy = comparison.methods[POLICY]
     baselines = [method for name, method in comparison.methods.items() if name != POLICY]
     figure = style.new_figure(7.2, 1.5 + 0.85 * max(len(baselines), 1))
     axes = figure.add_subplot()
-    title = f"Task by task on {task_words(comparison)}"
+    title = f"{comparison.unit.capitalize()} by {comparison.unit} on {task_words(comparison)}"
     style.dress(axes, title, "the method's test loss − the policy's   (right of zero: the policy is better)", grid="x")
     axes.axvline(0.0, color=style.INK, linewidth=1.0, zorder=1)
     differences = [method.loss - policy.loss for method in baselines]

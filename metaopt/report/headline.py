@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import paired
 from metaopt.report.numbers import distinct
@@ -36,6 +37,7 @@ def headline(comparison: Comparison) -> str:
     Returns:
         A sentence that claims a difference only where the paired 95 % interval excludes zero.
     """
+    comparison = by_member(comparison)
     policy = comparison.methods[POLICY]
     baselines = [method for name, method in comparison.methods.items() if name != POLICY]
     shown = distinct([float(method.loss.mean()) for method in (policy, *baselines)])
@@ -48,7 +50,9 @@ def headline(comparison: Comparison) -> str:
 
 def task_words(comparison: Comparison) -> str:
     """Such as "200 held-out digits tasks"; only the meta-test split counts as held out."""
-    count, noun = ("one", "task") if comparison.n_tasks == 1 else (str(comparison.n_tasks), "tasks")
+    comparison = by_member(comparison)
+    one, unit = comparison.n_tasks == 1, comparison.unit
+    count, noun = ("one", unit) if one else (str(comparison.n_tasks), f"{unit}s")
     adjective = "held-out" if comparison.split == "meta_test" else SPLIT_WORDS.get(comparison.split, comparison.split)
     return f"{count} {adjective} {comparison.tasks} {noun}"
 

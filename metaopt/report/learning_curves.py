@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import mean_interval
 from metaopt.report import style
@@ -24,6 +25,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     """
     figure = style.new_figure(7.2, 4.2)
     axes = figure.add_subplot()
+    comparison = by_member(comparison)
     names = list(comparison.methods)
     styles = style.method_styles(names)
     bands = {name: _band(method) for name, method in comparison.methods.items()}

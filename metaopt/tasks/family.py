@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -49,6 +49,15 @@ class TaskFamily(Protocol):
         Returns:
             Support, query and test set of each task, with the leading dimension [tasks].
         """
+        ...
+
+
+@runtime_checkable
+class OfMembers(Protocol):
+    """A family with fewer members, such as tables, than tasks: several tasks are draws from one."""
+
+    def members_of(self, split: Split, n: int, generator: torch.Generator) -> list[str]:
+        """Which member each task is from that `sample` draws with the same arguments."""
         ...
 
 

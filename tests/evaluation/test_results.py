@@ -62,7 +62,7 @@ def test_the_file_keeps_the_contract(found, tmp_path):
     write_results(found, tmp_path / "results.json")
     record = read_strictly(tmp_path / "results.json")
     assert set(record) >= CONTRACT
-    assert set(record) - CONTRACT == {"kind", "notes"}
+    assert set(record) - CONTRACT == {"kind", "notes", "unit", "n_units"}
     assert record["format"] == 1
     assert {key: record[key] for key in ("tasks", "split", "split_hash", "n_tasks", "horizon", "seed")} == {
         "tasks": "sinusoids",
@@ -81,7 +81,7 @@ def test_the_file_keeps_the_contract(found, tmp_path):
     assert record["methods"]["policy"]["vs_policy"] is None
     assert record["methods"]["policy"]["trials"] is None
     tuned = record["methods"]["tuned"]
-    assert set(tuned["vs_policy"]) == {"mean_difference", "ci95", "win_rate"}
+    assert set(tuned["vs_policy"]) == {"mean_difference", "ci95", "win_rate", "accuracy"}
     assert (tuned["trials"], tuned["diverged"], tuned["inner_steps"], tuned["seconds"]) == (7, 1, 30, 1.5)
 
 

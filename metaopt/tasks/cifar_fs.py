@@ -28,6 +28,6 @@ CIFAR_FS: dict[Split, tuple[str, ...]] = {
 """The published split of 64, 16 and 20 classes.
 
 L. Bertinetto, J. Henriques, P. Torr, A. Vedaldi. Meta-learning with differentiable closed-form solvers. ICLR 2019. The
-classes are those of the authors' split files ("bertinetto"), as Torchmeta (datasets/assets/cifar100/cifar-fs) and A.
-Devos's maml-cifar-fs (get_cifarfs.py) hold them; the two agree.
+classes are those of the authors' split files ("bertinetto"), as Torchmeta (datasets/assets/cifar100/cifar-fs) and N.
+Simard's improving-fs-ssl (mcp/data/dataset/cifar.py) hold them; the two agree.
 """

@@ -96,7 +96,8 @@ class Images:
             else {split: [images.spelled[i] for i in members] for split, members in subjects.items()}
         )
         self.split_hash = hash_splits(dataset, self.splits)
-        check_fit(dataset, images.counts, classes, sizes, "or divide the classes otherwise")
+        remedy = "or set tasks.validation_classes and tasks.test_classes" if images.splits is None else ""
+        check_fit(dataset, images.counts, classes, sizes, remedy)
         bank = images.read()
         shape = tuple(bank.images.shape[1:])
         if rotations and shape[1] != shape[2]:

@@ -79,7 +79,7 @@ def find_images(root: str | Path, look: Look, cache: bool) -> ImageSet:
             "sort the images into one for each class"
         )
     pictures = [_pictures(folder)[: look.max_per_class] for folder in folders]
-    digest = sha256(f"{_RECIPE}, {look.size}, {look.greyscale}".encode())
+    digest = sha256(_RECIPE.encode())
     for folder, files in zip(folders, pictures, strict=True):
         names = [(path.name, size) for path, size in files]
         digest.update(f"\n{folder.relative_to(home).as_posix()}:{names}".encode())
@@ -133,7 +133,7 @@ def _decode_file(path: Path, look: Look) -> Tensor:
                     "convert it"
                 )
             # A copy, because torch wants memory that can be written to.
-            pixels = np.array(image.convert("L" if look.greyscale else "RGB"))
+            pixels = np.array(image.convert("RGB"))
     except (
         OSError,
         SyntaxError,
@@ -141,7 +141,7 @@ def _decode_file(path: Path, look: Look) -> Tensor:
         Image.DecompressionBombError,
     ) as error:  # Pillow's reports
         raise DataError(f"image_folder: {path} cannot be decoded as an image; replace or remove it") from error
-    return treated(torch.from_numpy(pixels).view(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2), look)[0]
+    return treated(torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), look)[0]
 
 
 def _parts(home: Path) -> tuple[str, ...]:

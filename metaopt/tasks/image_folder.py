@@ -27,6 +27,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".t
 PARTS: dict[Split, str] = {"meta_train": "train", "meta_validation": "val", "meta_test": "test"}
 
 _RECIPE = "bilinear, antialiased, format 1"
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,7 @@ def _decode_file(path: Path, look: Look) -> Tensor:
                 )
             # A copy, because torch wants memory that can be written to.
             pixels = np.array(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow's reports
+    except _BROKEN as error:
         raise DataError(f"image_folder: {path} cannot be decoded as an image; replace or remove it") from error
     return treated(torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), look)[0]
 

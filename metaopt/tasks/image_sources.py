@@ -122,11 +122,11 @@ def _find(dataset: str, root: str | Path, download: bool) -> list[Path]:
         paths = [_present(home / name) for name in source.files]
     missing = [name for name, path in zip(source.files, paths, strict=True) if path is None]
     if missing:
-        others = f" (nor {len(missing) - 1} more)" if len(missing) > 1 else ""
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         remedy = "remove what is there and try again" if download else "set tasks.download=true"
         raise DataError(
-            f"{dataset}: tasks.root={root} should hold {missing[0]}{others}, but does not; {remedy}, "
-            "or put the extracted files there"
+            f"{dataset}: tasks.root={root} should hold {missing[0]}{others}, but does not; "
+            f"{remedy}, or put the extracted files there"
         )
     return [path for path in paths if path is not None]
 

@@ -7,7 +7,6 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from metaopt.errors import TaskError
 from metaopt.tasks.family import check_disjoint, hash_splits, shuffled
@@ -66,7 +65,7 @@ class Digits:
         self.splits = class_names(classes, DIGITS)
         self.split_hash = hash_splits(self.name, self.splits)
         bank = _load_bank()
-        self.spec = TaskSpec(Kind.classification, (1, *bank.images.shape[2:]), n_way)
+        self.spec = TaskSpec(Kind.classification, tuple(bank.images.shape[1:]), n_way)
         remedy = "" if rotations else f"or set tasks.rotations=true, which gives at least {LEAST_CLASSES}"
         self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
         self._noise = noise
@@ -117,7 +116,7 @@ def _load_bank() -> ImageBank:
     from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import, and only this family needs it
 
     pixels, targets = load_digits(return_X_y=True)
-    images, labels = torch.tensor(pixels, dtype=torch.uint8).view(-1, 8, 8), torch.tensor(targets)
+    images, labels = torch.tensor(pixels, dtype=torch.uint8).view(-1, 1, 8, 8), torch.tensor(targets)
     by_digit = [images[labels == digit] for digit in range(len(DIGITS))]
     counts = torch.tensor([len(group) for group in by_digit])
-    return ImageBank(pad_sequence(by_digit, batch_first=True), counts, WHITE)
+    return ImageBank(torch.cat(by_digit), counts, WHITE)

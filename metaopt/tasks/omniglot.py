@@ -71,8 +71,9 @@ class Omniglot:
         self.split_hash = hash_splits(self.name, self.splits)
         images = torch.from_numpy(load_images(root, listing, cache))
         counts = torch.full((len(names),), images.shape[1])
+        bank = ImageBank(images.flatten(0, 1).unsqueeze(1), counts, WHITE)
         remedy = "" if rotations else "or set tasks.rotations=true, which gives more"
-        self._sampler = WaySampler(self.name, ImageBank(images, counts, WHITE), classes, sizes, remedy)
+        self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks; see `WaySampler.sample`. Drawings are turned as they are drawn, which keeps memory small."""

@@ -1,15 +1,12 @@
-"""The decoded drawings on disk, so that a second start takes no minute."""
+"""The decoded drawings on disk; see `decoded_cache`."""
 
 from __future__ import annotations
 
-import os
-import sys
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from metaopt.files import replacing
+from metaopt.tasks import decoded_cache
 from metaopt.tasks.omniglot_data import FOLDER, SIDE, Listing, decode
 
 
@@ -29,51 +26,12 @@ def load_images(root: str | Path, listing: Listing, cache: bool) -> np.ndarray:
     """
     if not cache:
         return decode(listing)
-    places = cache_places(root)
-    for place in places:
-        images = _read(place, listing)
-        if images is not None:
-            return images
-    images = decode(listing)
-    if not any(_write(place, listing, images) for place in places):
-        wanted = " nor ".join(str(place) for place in places)
-        print(f"omniglot: neither {wanted} can be written; the next start will decode again", file=sys.stderr)
-    return images
+    expected = (len(listing.characters), len(listing.files[0]), SIDE, SIDE)
+    return decoded_cache.load_cached(
+        "omniglot", cache_places(root), listing.fingerprint, lambda shape: shape == expected, lambda: decode(listing)
+    )
 
 
 def cache_places(root: str | Path) -> tuple[Path, Path]:
     """Where the cache may lie, the preferred place first."""
-    home = Path(root).expanduser().resolve() / FOLDER
-    # One file for each root, so that two copies of the data don't overwrite each other's cache.
-    key = sha256(str(home).encode()).hexdigest()[:16]
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return home / f"metaopt-{SIDE}.npz", user / "metaopt" / f"omniglot-{SIDE}-{key}.npz"
-
-
-def _read(place: Path, listing: Listing) -> np.ndarray | None:
-    """The images in a cache file, or None where it is missing, broken, or made from other files."""
-    try:
-        # np.load on a path would leave the file open when the archive is truncated.
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            if str(content["fingerprint"]) != listing.fingerprint:
-                return None
-            characters, images = tuple(content["characters"].tolist()), content["images"]
-    except Exception:  # a damaged archive fails in a dozen ways, and the remedy for each is to decode again
-        return None
-    expected = (len(listing.characters), len(listing.files[0]), SIDE, SIDE)
-    fits = characters == listing.characters and images.shape == expected and images.dtype == np.uint8
-    return images if fits else None
-
-
-def _write(place: Path, listing: Listing, images: np.ndarray) -> bool:
-    try:
-        with replacing(place) as temporary:
-            np.savez(
-                temporary,
-                images=images,
-                characters=np.array(listing.characters),
-                fingerprint=np.array(listing.fingerprint),
-            )
-    except OSError:
-        return False
-    return True
+    return decoded_cache.cache_places(Path(root).expanduser().resolve() / FOLDER, "omniglot", str(SIDE))

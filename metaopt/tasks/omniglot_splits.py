@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metaopt.errors import DataError
 from metaopt.tasks.family import shuffled
+from metaopt.tasks.split_files import FILES, Line, read_lines
 from metaopt.tasks.ways import ORIENTATIONS, ImageClass
 from metaopt.types import Split
 
@@ -15,7 +16,6 @@ N_CHARACTERS = 1623
 N_META_TEST = 423
 N_META_VALIDATION = 100
 
-FILES: dict[Split, str] = {"meta_train": "train.txt", "meta_validation": "val.txt", "meta_test": "test.txt"}
 _LINE = re.compile(r"(?P<character>[^/]+/[^/]+?)(?:/rot(?P<degrees>000|090|180|270))?")
 
 
@@ -68,23 +68,14 @@ def read_splits(folder: str | Path, characters: Sequence[str], rotations: bool) 
         DataError: a file is missing, unreadable or lists nothing, or a line names no character that there is.
     """
     position = {character: i for i, character in enumerate(characters)}
-    folder = Path(folder).expanduser()
-    return {split: _read_file(folder / name, position, rotations) for split, name in FILES.items()}
+    return {
+        split: _read_file(Path(folder) / FILES[split], lines, position, rotations)
+        for split, lines in read_lines("omniglot", folder).items()
+    }
 
 
-def _read_file(path: Path, position: dict[str, int], rotations: bool) -> list[ImageClass]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        wanted = ", ".join(FILES.values())
-        raise DataError(
-            f"omniglot: tasks.split_files must be a folder with the text files {wanted}, but {path} cannot be read "
-            f"({type(error).__name__}); put it there, or drop tasks.split_files for the default split"
-        ) from error
-    classes: set[ImageClass] = set()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            classes.update(_read_line(line.strip(), f"{path}:{number}", position))
+def _read_file(path: Path, lines: Sequence[Line], position: dict[str, int], rotations: bool) -> list[ImageClass]:
+    classes = {member for line in lines for member in _read_line(line, position)}
     classes = {member for member in classes if rotations or member.turns == 0}
     if not classes:
         raise DataError(
@@ -94,18 +85,18 @@ def _read_file(path: Path, position: dict[str, int], rotations: bool) -> list[Im
     return sorted(classes)
 
 
-def _read_line(line: str, place: str, position: dict[str, int]) -> list[ImageClass]:
-    match = _LINE.fullmatch(line)
+def _read_line(line: Line, position: dict[str, int]) -> list[ImageClass]:
+    match = _LINE.fullmatch(line.text)
     if match is None:
         raise DataError(
-            f"omniglot: {place} must be Alphabet/characterNN or Alphabet/characterNN/rotRRR with RRR one of 000, 090, "
-            f"180, 270, but is {line!r}; mend the line"
+            f"omniglot: {line.place} must be Alphabet/characterNN or Alphabet/characterNN/rotRRR with RRR one of 000, "
+            f"090, 180, 270, but is {line.text!r}; mend the line"
         )
     character = match["character"]
     if character not in position:
         raise DataError(
-            f"omniglot: {place} names the character {character!r}, which is not among the {len(position)} in the data; "
-            "mend the line, or extract the data in full"
+            f"omniglot: {line.place} names the character {character!r}, which is not among the {len(position)} in the "
+            "data; mend the line, or extract the data in full"
         )
     turns = ORIENTATIONS if match["degrees"] is None else (int(match["degrees"]) // 90,)
     return [ImageClass(position[character], turn) for turn in turns]

@@ -35,9 +35,8 @@ class ImageBank:
     """Images grouped by what they show.
 
     Attributes:
-        images: [subjects, examples, height, width], uint8; a subject with fewer examples than others is
-            padded at the end.
-        counts: number of examples of each subject, [subjects], int64.
+        images: [images, channels, height, width], uint8; all of the first subject, then all of the second, and so on.
+        counts: number of images of each subject, [subjects], int64.
         white: the value that becomes 1.0.
     """
 
@@ -96,15 +95,15 @@ class WaySampler:
         remedy: str = "",
     ) -> None:
         check_sizes(family, sizes)
-        _check_ways(family, classes, sizes, remedy)
-        _check_examples(family, bank, classes, sizes)
+        check_fit(family, bank.counts, classes, sizes, remedy)
         self._sizes = sizes
         self._white = bank.white
         self._counts = bank.counts
-        self._examples = bank.images.shape[1]
-        self._shape = bank.images.shape[2:]
+        self._starts = bank.counts.cumsum(0) - bank.counts
+        self._examples = int(bank.counts.max())
+        self._shape = bank.images.shape[1:]
         # One row per image: picking whole rows is several times faster than indexing four dimensions.
-        self._rows = bank.images.flatten(0, 1).flatten(1)
+        self._rows = bank.images.flatten(1)
         self._classes = {split: torch.tensor(list(members)) for split, members in classes.items()}
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
@@ -116,7 +115,7 @@ class WaySampler:
             generator: a CPU generator; the only source of randomness.
 
         Returns:
-            Inputs [tasks, n_way * examples, 1, height, width], float32 in [0, 1], and labels
+            Inputs [tasks, n_way * examples, channels, height, width], float32 in [0, 1], and labels
             [tasks, n_way * examples], int64; grouped by class, where label i is the i-th of the classes as drawn.
         """
         subjects, turns = self._draw_classes(split, n, generator).unbind(-1)
@@ -133,24 +132,25 @@ class WaySampler:
     def _draw_examples(self, subjects: Tensor, generator: torch.Generator) -> Tensor:
         """Distinct examples of each subject, [tasks, n_way, support + query + test]."""
         keys = torch.rand(*subjects.shape, self._examples, generator=generator)
-        padding = torch.arange(self._examples) >= self._counts[subjects].unsqueeze(-1)
+        beyond = torch.arange(self._examples) >= self._counts[subjects].unsqueeze(-1)
         needed = self._sizes.support + self._sizes.query + self._sizes.test
-        return keys.masked_fill(padding, -1.0).topk(needed).indices
+        return keys.masked_fill(beyond, -1.0).topk(needed).indices
 
     def _pick(self, subjects: Tensor, examples: Tensor, turns: Tensor) -> Tensor:
-        """The images, turned and scaled: [tasks, n_way, examples, height, width], float32."""
-        rows = subjects.unsqueeze(-1) * self._examples + examples
+        """The images, turned: [tasks, n_way, examples, channels, height, width], uint8."""
+        rows = self._starts[subjects].unsqueeze(-1) + examples
         images = self._rows.index_select(0, rows.flatten()).view(-1, rows.shape[-1], *self._shape)
         for quarter in ORIENTATIONS[1:]:
             turned = (turns.flatten() == quarter).nonzero().squeeze(1)
             if len(turned):
                 images[turned] = torch.rot90(images[turned], quarter, (-2, -1))
-        return images.float().div_(self._white).view(*rows.shape, *self._shape)
+        return images.view(*rows.shape, *self._shape)
 
     def _labelled(self, images: Tensor) -> Batch:
         n, n_way, examples = images.shape[:3]
         labels = torch.arange(n_way).repeat_interleave(examples).repeat(n, 1)
-        return Batch(images.reshape(n, n_way * examples, 1, *self._shape), labels)
+        # Scaled last, because bytes are quicker to rearrange.
+        return Batch(images.reshape(n, n_way * examples, *self._shape).float().div_(self._white), labels)
 
 
 def check_sizes(family: str, sizes: WaySizes) -> None:
@@ -166,7 +166,22 @@ def check_sizes(family: str, sizes: WaySizes) -> None:
             raise TaskError(f"{family}: tasks.{key} must be at least 1 example per class, but is {size}; raise it")
 
 
-def _check_ways(family: str, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes, remedy: str) -> None:
+def check_fit(
+    family: str, counts: Tensor, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes, remedy: str = ""
+) -> None:
+    """Make sure that there are classes and images enough, before any image is read.
+
+    Args:
+        family: name of the family, for errors.
+        counts: number of images of each subject, [subjects].
+        classes: by split, its classes.
+        sizes: size of a task.
+        remedy: how this family gives more classes.
+
+    Raises:
+        TaskError: a split has fewer classes than `n_way`, or a class has fewer images than support, query and test
+            need together.
+    """
     fewest = min(len(members) for members in classes.values())
     if fewest < sizes.n_way:
         found = ", ".join(f"{split} has {len(members)}" for split, members in classes.items())
@@ -175,12 +190,8 @@ def _check_ways(family: str, classes: Mapping[Split, Sequence[ImageClass]], size
             f"lower tasks.n_way to {fewest} or less{' ' + remedy if remedy else ''}"
         )
 
-
-def _check_examples(
-    family: str, bank: ImageBank, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes
-) -> None:
     subjects = {member.subject for members in classes.values() for member in members}
-    smallest = int(bank.counts[list(subjects)].min())
+    smallest = int(counts[list(subjects)].min())
     needed = sizes.support + sizes.query + sizes.test
     if needed > smallest:
         raise TaskError(

@@ -9,9 +9,11 @@ from metaopt.commands.launch import config_folder
 from metaopt.config.build import check_engine
 from metaopt.config.families import MODELS, tasks_schemas
 from metaopt.config.load import evaluate_config, train_config
+from metaopt.config.mixture import MIXTURE, MixtureConfig
 from metaopt.config.schema import PolicyConfig, TrackingConfig
 
 CONF = config_folder()
+FAMILIES = tasks_schemas() | {MIXTURE: MixtureConfig}
 
 
 def choices(group):
@@ -33,15 +35,20 @@ def of_schema(schema):
     return fields(OmegaConf.to_container(OmegaConf.structured(schema)))
 
 
+def family_of(name):
+    return OmegaConf.load(CONF / "tasks" / f"{name}.yaml").name
+
+
 def test_every_family_model_and_tracker_has_a_file():
-    assert choices("tasks") == sorted(tasks_schemas())
+    assert set(choices("tasks")) >= set(FAMILIES)
+    assert all(family_of(name) == (name if name in FAMILIES else "image") for name in choices("tasks"))
     assert choices("model") == sorted(MODELS)
     assert choices("tracking") == ["none", "wandb"]
 
 
 @pytest.mark.parametrize("name", choices("tasks"))
 def test_files_of_tasks_show_every_setting_and_no_other(name):
-    assert of_file("tasks", f"{name}.yaml") == of_schema(tasks_schemas()[name])
+    assert of_file("tasks", f"{name}.yaml") == of_schema(FAMILIES[family_of(name)])
 
 
 @pytest.mark.parametrize("name", choices("model"))

@@ -23,3 +23,17 @@ def split_folder(make_splits):
         val="Latin/character02 Latin/character03",
         test="Tengwar/character01 Tengwar/character02 Tengwar/character03",
     )
+
+
+@pytest.fixture
+def make_image_splits(tmp_path):
+    """The function that writes split files of classes with spaces in their names, the lines as they are given."""
+
+    def write(train, val, test):
+        folder = tmp_path / "image-splits"
+        folder.mkdir(exist_ok=True)
+        for name, text in (("train", train), ("val", val), ("test", test)):
+            (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+        return folder
+
+    return write

@@ -9,24 +9,29 @@ from metaopt.types import SPLITS
 
 SUBJECTS = 15
 WHITE = 255
-PADDING = 99
 
 
-def legible_bank(counts: torch.Tensor) -> ImageBank:
-    """3×3 images that say what they are: subject in the middle, example on the edges, a mark in the top left corner."""
-    images = torch.full((len(counts), int(counts.max()), 3, 3), PADDING, dtype=torch.uint8)
+def legible_bank(counts: torch.Tensor, channels: int = 1) -> ImageBank:
+    """3×3 images that say what they are: subject in the middle, example on the edges, a mark in the top left corner.
+
+    Further channels hold the same, and one more for each channel.
+    """
+    groups = []
     for subject, count in enumerate(counts.tolist()):
-        images[subject, :count] = 0
-        images[subject, :count, 0, 0] = 200
-        images[subject, :count, 1, 1] = subject
+        images = torch.zeros(count, 1, 3, 3, dtype=torch.uint8)
+        images[..., 0, 0] = 200
+        images[..., 1, 1] = subject
         for row, column in ((0, 1), (1, 0), (1, 2), (2, 1)):
-            images[subject, :count, row, column] = torch.arange(count, dtype=torch.uint8)
-    return ImageBank(images, counts, WHITE)
+            images[:, 0, row, column] = torch.arange(count, dtype=torch.uint8)
+        groups.append(images + torch.arange(channels, dtype=torch.uint8).view(-1, 1, 1))
+    return ImageBank(torch.cat(groups), counts, WHITE)
 
 
 def read(image: torch.Tensor) -> tuple[ImageClass, int]:
     """The class and the example that an image of the legible bank shows."""
     pixels = (image[0] * WHITE).round().int()
+    for channel, plane in enumerate((image * WHITE).round().int()):
+        assert torch.equal(plane, pixels + channel), "a channel is not that of this image, or not in its place"
     # Counter-clockwise, the top left corner goes to the bottom left first.
     corners = [int(pixels[at]) for at in ((0, 0), (2, 0), (2, 2), (0, 2))]
     assert sorted(corners) == [0, 0, 0, 200]
@@ -47,13 +52,14 @@ def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
     least = sizes.support + sizes.query + sizes.test
     counts = torch.tensor(data.draw(st.lists(st.integers(least, least + 4), min_size=SUBJECTS, max_size=SUBJECTS)))
     classes = thirds(range(data.draw(st.integers(1, 4), label="orientations")))
-    sampler = WaySampler("letters", legible_bank(counts), classes, sizes)
+    channels = data.draw(st.sampled_from((1, 3)), label="channels")
+    sampler = WaySampler("letters", legible_bank(counts, channels), classes, sizes)
     split = data.draw(st.sampled_from(SPLITS))
     n = data.draw(st.integers(1, 3), label="tasks")
     tasks = sampler.sample(split, n, torch.Generator().manual_seed(data.draw(st.integers(0, 1000), label="seed")))
 
     for batch, per_class in zip(tasks, (sizes.support, sizes.query, sizes.test), strict=True):
-        assert batch.x.shape == (n, sizes.n_way * per_class, 1, 3, 3)
+        assert batch.x.shape == (n, sizes.n_way * per_class, channels, 3, 3)
         assert batch.y.shape == (n, sizes.n_way * per_class)
         assert (batch.x.dtype, batch.y.dtype) == (torch.float32, torch.int64)
     for task in range(n):
@@ -70,7 +76,7 @@ def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
         assert set(drawn) <= set(classes[split]), "a class of another split"
         for label, member in enumerate(drawn):
             assert len(examples[label]) == len(set(examples[label])) == least, "an image comes twice"
-            assert max(examples[label]) < counts[member.subject], "padding was drawn"
+            assert max(examples[label]) < counts[member.subject], "an image of another class"
 
 
 def test_every_class_takes_every_label_and_every_image_every_role():

@@ -24,7 +24,9 @@ RANK_OF = {unit: rank for rank, units in enumerate(RANKS) for unit in units}
 
 
 def unit_of(module):
-    """What has a rank: a package or module right below metaopt, or a script."""
+    """What has a rank: a package or module right below metaopt, or a script, as a package's __main__ is one."""
+    if module.endswith(".__main__"):
+        return SCRIPTS[0]
     first, *rest = module.split(".")
     return first if first != "metaopt" else (rest or ["__init__"])[0]
 

@@ -10,7 +10,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from metaopt.config.families import MODELS, ModelConfig, TasksConfig, tasks_schemas
 from metaopt.config.mixture import MIXTURE, MixtureConfig, Parts, parts_of_config
-from metaopt.config.schema import EvaluateConfig, TrainConfig
+from metaopt.config.schema import DescribeConfig, EvaluateConfig, TrainConfig
 from metaopt.errors import ConfigError
 
 T = TypeVar("T")
@@ -32,6 +32,13 @@ def evaluate_config(raw: DictConfig) -> EvaluateConfig:
     checkpoint_path(raw)
     config = typed(raw, EvaluateConfig)
     config.tasks, config.model = tasks_config(config.tasks), model_config(config.model)
+    return config
+
+
+def describe_config(raw: DictConfig) -> DescribeConfig:
+    """The checked configuration of a description; see `train_config`."""
+    config = typed(raw, DescribeConfig)
+    config.tasks = tasks_config(config.tasks)
     return config
 
 

@@ -254,6 +254,19 @@ class TrainConfig:
 
 
 @dataclass
+class DescribeConfig:
+    """Everything about `python -m metaopt.tasks describe`."""
+
+    tasks: Any
+    picture: Optional[str] = None  # noqa: UP045
+    seed: int = 0
+    run_dir: Optional[str] = None  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        within("seed", self.seed, 0, LARGEST_SEED)
+
+
+@dataclass
 class EvaluateConfig:
     """Everything about `evaluate.py`."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaopt.errors import TaskError
 from metaopt.tasks.family import check_disjoint, hash_splits, shuffled
+from metaopt.tasks.image_data import Look, check_look, treated
 from metaopt.tasks.ways import ORIENTATIONS, ImageBank, ImageClass, WaySampler, WaySizes, check_sizes, class_names
 from metaopt.types import Batch, Kind, Split, TaskBatch, TaskSpec
 
@@ -18,6 +19,7 @@ DISTINCT_TURNS = {"0": 2, "1": 2, "8": 2, "6": 2, "9": 2}
 """Quarter turns that look different, where that is not all four: half a turn leaves 0, 1 and 8 and makes a 6 a 9."""
 LEAST_CLASSES = 6
 WHITE = 16
+LEVELS = 15
 
 
 @final
@@ -36,6 +38,7 @@ class Digits:
         rotations: whether each digit turned by 90, 180 and 270 degrees is a further class, where it looks like one.
         noise: standard deviation of Gaussian noise on every pixel (ink is 1.0, paper 0.0).
         split_seed: decides which digits lie in which split; independent of every other seed.
+        size: height and width that the images are stretched to; None: 8, as they are.
 
     Raises:
         TaskError: a split has too few classes or a class too few images for such tasks, or `noise` is negative.
@@ -50,6 +53,7 @@ class Digits:
         rotations: bool = True,
         noise: float = 0.0,
         split_seed: int = 0,
+        size: int | None = None,
     ) -> None:
         self.name = "digits"
         sizes = WaySizes(n_way, support, query, test)
@@ -64,7 +68,8 @@ class Digits:
         }
         self.splits = class_names(classes, DIGITS)
         self.split_hash = hash_splits(self.name, self.splits)
-        bank = _load_bank()
+        check_look(self.name, Look(size))
+        bank = _load_bank(Look(size))
         self.spec = TaskSpec(Kind.classification, tuple(bank.images.shape[1:]), n_way)
         remedy = "" if rotations else f"or set tasks.rotations=true, which gives at least {LEAST_CLASSES}"
         self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
@@ -112,11 +117,14 @@ def _noisy(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     return x + noise * torch.randn(x.shape, generator=generator)
 
 
-def _load_bank() -> ImageBank:
+def _load_bank(look: Look) -> ImageBank:
     from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import, and only this family needs it
 
     pixels, targets = load_digits(return_X_y=True)
     images, labels = torch.tensor(pixels, dtype=torch.uint8).view(-1, 1, 8, 8), torch.tensor(targets)
     by_digit = [images[labels == digit] for digit in range(len(DIGITS))]
     counts = torch.tensor([len(group) for group in by_digit])
-    return ImageBank(torch.cat(by_digit), counts, WHITE)
+    if look.size is None:
+        return ImageBank(torch.cat(by_digit), counts, WHITE)
+    # Stretching makes levels between the sixteen, for which there must be room.
+    return ImageBank(treated(torch.cat(by_digit) * LEVELS, look), counts, WHITE * LEVELS)

@@ -92,3 +92,20 @@ def test_more_images_than_the_rarest_digit_has_are_refused():
     Digits(support=34, query=60, test=80)
     with pytest.raises(TaskError, match=r"tasks\.test=81 need 175 .* has 174"):
         Digits(support=34, query=60, test=81)
+
+
+def test_images_are_stretched_on_request():
+    small, large = (
+        Digits(n_way=3, size=size).sample("meta_train", 2, torch.Generator().manual_seed(4)) for size in (None, 24)
+    )
+    assert large.support.x.shape == (*small.support.x.shape[:-2], 24, 24)
+    shrunk = torch.nn.functional.avg_pool2d(large.support.x.flatten(0, 1), 3)
+    blurred = torch.nn.functional.avg_pool2d(small.support.x.flatten(0, 1), 3, 1, 1)
+    assert torch.corrcoef(torch.stack([shrunk.flatten(), blurred.flatten()]))[0, 1] > 0.9
+    assert large.support.x.min() == 0
+    assert 0.9 < large.support.x.max() <= 1
+
+
+def test_a_size_of_nothing_is_an_error():
+    with pytest.raises(TaskError, match=r"tasks\.size must be 1 or more, or null, but is 0"):
+        Digits(size=0)

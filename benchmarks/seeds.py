@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_THE_MACHINE = ("device", "threads", "tasks.root", "tasks.download")
+"""Overrides that say where and with what, and make no other result."""
 
 
 def main() -> None:
@@ -30,10 +32,35 @@ def main() -> None:
 
 def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     """The results of one seed, trained if need be."""
-    begun = (folder / "config.yaml").exists()
-    words = [f"resume={folder}"] if begun else [f"run_dir={folder}", f"seed={seed}", "tracking=none", *overrides]
-    subprocess.run([sys.executable, str(ROOT / "train_meta.py"), *words], check=True)
-    return json.loads((folder / "results.json").read_text())
+    check_same(folder, overrides)
+    results = folder / "results.json"
+    if not results.exists():
+        device = [word for word in overrides if word.startswith("device=")]  # all that may be given with resume=
+        begun = (folder / "config.yaml").exists()
+        fresh = [f"run_dir={folder}", f"seed={seed}", "tracking=none", *overrides]
+        script("train_meta.py", [f"resume={folder}", *device] if begun else fresh)
+    return json.loads(results.read_text())
+
+
+def script(name: str, words: list[str]) -> None:
+    """Runs one of the command lines. Ctrl-C reaches it too, and it has the time to leave a checkpoint."""
+    process = subprocess.Popen([sys.executable, str(ROOT / name), *words])
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = process.wait() or 1
+    if code:
+        raise SystemExit(code)
+
+
+def check_same(folder: Path, overrides: list[str]) -> None:
+    """Refuses a folder whose run has other settings; without this its old results would pass for those of the new."""
+    note = folder.with_name(f"{folder.name}.overrides.json")
+    words = sorted(word for word in overrides if word.partition("=")[0] not in OF_THE_MACHINE)
+    if note.exists() and (found := json.loads(note.read_text())) != words:
+        raise SystemExit(f"{folder} was made with {' '.join(found)} and not with {' '.join(words)}; give another --out")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(words))
 
 
 def table(results: dict[int, dict[str, Any]]) -> str:

@@ -54,6 +54,7 @@ class PolicyConfig:
     schedule: str = "off"
     init: InitConfig = field(default_factory=InitConfig)
     optimizer: str = "metaopt"
+    preconditioner: str = "off"
 
     def settings(self) -> PolicySettings:
         """The same as a policy's own, checked settings."""
@@ -70,6 +71,7 @@ class PolicyConfig:
             schedule=self.schedule,  # type: ignore[arg-type]
             init=InitSettings(self.init.mode, self.init.granularity),  # type: ignore[arg-type]
             optimizer=self.optimizer,
+            preconditioner=self.preconditioner,  # type: ignore[arg-type]
         )
 
 

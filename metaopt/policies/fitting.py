@@ -36,8 +36,8 @@ def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, pa
 
     A parameter tensor that the policy's own model has too, by the same name and in the same shape, gets its values. Any
     other gets those of its role: where the policy has a value for each role, that one, else the geometric mean over the
-    policy's tensors of that role and their entries. Two things belong to one model and fit no other: a learned
-    initialisation, and a role that the policy has never met.
+    policy's tensors of that role and their entries. Three things belong to one model and fit no other: a learned
+    initialisation, matrices for the gradients, and a role that the policy has never met.
 
     Args:
         tensors: of the file.
@@ -56,9 +56,10 @@ def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, pa
     if card.parameters == shapes:
         _load(policy, tensors, path)
         return Fit(policy)
-    if card.policy.init.mode == "learned":
+    if card.policy.init.mode == "learned" or card.policy.preconditioner != "off":
+        what = "where training starts" if card.policy.init.mode == "learned" else "matrices for the gradients"
         raise PolicyFileError(
-            f"the policy in {path} learned where training starts, which fits its own model only: "
+            f"the policy in {path} learned {what}, which fits its own model only: "
             f"{_first_difference(shapes, card.parameters)}; {_both(card, model)}: give the same model= and tasks= sizes"
         )
     foreign = [name for name, shape in shapes.items() if card.parameters.get(name) != shape]

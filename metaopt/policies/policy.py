@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
+from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import Strength, regularised_step
@@ -27,8 +28,9 @@ Values: TypeAlias = dict[str, dict[str, Tensor]]
 class Policy(nn.Module):
     """Learned strengths, schedule and initialisation for one model, and the inner step that they make.
 
-    All parameters are unconstrained: positive quantities are stored as logarithms, momentum behind a sigmoid. As a
-    function of (parameters, noise) the module is pure, so that `torch.func.functional_call` differentiates through it.
+    All parameters are unconstrained: positive quantities are stored as logarithms, momentum behind a sigmoid, and what
+    may have any sign as it is. As a function of (parameters, noise) the module is pure, so that
+    `torch.func.functional_call` differentiates through it.
 
     Args:
         settings: what is off, fixed and learned.
@@ -78,6 +80,9 @@ class Policy(nn.Module):
             self.momentum_logit = nn.Parameter(torch.tensor(math.log(mu / (1 - mu))))
         if settings.schedule != "off":
             self.log_schedule = _table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, (horizon,))
+        if settings.preconditioner == "curvature":
+            matrices = identities(shapes)
+            self.curvature = nn.ParameterDict({key: nn.Parameter(matrix) for key, matrix in matrices.items()})
         if settings.init.mode == "learned":
             draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
             start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
@@ -99,6 +104,8 @@ class Policy(nn.Module):
             values["momentum"] = {GLOBAL: torch.sigmoid(self.momentum_logit)}
         if self.settings.schedule != "off":
             values["schedule"] = _exponentials(self.log_schedule)
+        if self.settings.preconditioner == "curvature":
+            values["curvature"] = dict(self.curvature.items())
         if self.settings.init.mode == "learned":
             values["init"] = dict(self.init.items())
         return values
@@ -129,7 +136,7 @@ class Policy(nn.Module):
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, lr)
         pull = self.strength("pull", values)
-        return regularised_step(
+        step = regularised_step(
             lr=lr,
             l2=self.strength("l2", values),
             pull=pull,
@@ -137,6 +144,7 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
+        return preconditioned(step, values["curvature"]) if self.settings.preconditioner == "curvature" else step
 
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
@@ -156,6 +164,14 @@ class Policy(nn.Module):
                 return self.settings.momentum.value
             case "learned":
                 return (self.values() if values is None else values)["momentum"][GLOBAL]
+
+    def matrices(self) -> dict[str, list[Tensor]]:
+        """What gradients are multiplied with, by parameter tensor and mode; empty where there is no preconditioner."""
+        if self.settings.preconditioner == "off":
+            return {}
+        return {
+            n: [self.curvature[matrix_key(n, mode)] for mode in range(len(modes(s)))] for n, s in self.shapes.items()
+        }
 
     def schedule(self, values: Values | None = None) -> dict[str, Tensor] | None:
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""

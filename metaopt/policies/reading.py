@@ -23,6 +23,8 @@ class PolicyReading:
         momentum: μ, or None when there is none.
         input_shape: shape of one input; (channels, height, width) lays out first-layer strengths as an image.
         learned: names of the quantities that are learned (the others are fixed).
+        matrices: what gradients are multiplied with, by parameter tensor: [size, size] for each of its modes. Empty: no
+            preconditioner.
     """
 
     strengths: dict[str, dict[str, np.ndarray]]
@@ -30,6 +32,7 @@ class PolicyReading:
     momentum: float | None
     input_shape: tuple[int, ...]
     learned: frozenset[str] = field(default_factory=frozenset)
+    matrices: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
 
 def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
@@ -54,8 +57,9 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
                 factors = {name: _plain(value) for name, value in schedule.items()}
             case _:
                 factors = {}
+        matrices = {name: tuple(map(_plain, own)) for name, own in policy.matrices().items()}
     momentum = None if mu is None else float(mu)
-    return PolicyReading(strengths, factors, momentum, input_shape, policy.settings.learned())
+    return PolicyReading(strengths, factors, momentum, input_shape, policy.settings.learned(), matrices)
 
 
 def _plain(value: Tensor | float) -> np.ndarray:

@@ -13,7 +13,10 @@ MODES: tuple[Mode, ...] = ("off", "fixed", "learned")
 GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
+PRECONDITIONERS = ("off", "curvature")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
+ADDED_LATER: dict[str, Any] = {"preconditioner": "off"}
+"""What files that were written before there was such a setting mean."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class PolicySettings:
         init: the initialisation.
         optimizer: `metaopt` for metaopt's own inner step, else the class name of a torch optimizer, whose learning
             rate is `lr` at granularity global, role or tensor, and which runs under inner.engine=higher only.
+        preconditioner: `off`, or `curvature`: learned matrices that each gradient is multiplied with (Meta-Curvature).
     """
 
     name: str = "custom"
@@ -78,6 +82,7 @@ class PolicySettings:
     schedule: Literal["off", "step", "step_role", "step_tensor"] = "off"
     init: InitSettings = InitSettings()
     optimizer: str = "metaopt"
+    preconditioner: Literal["off", "curvature"] = "off"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that make no policy."""
@@ -92,6 +97,7 @@ class PolicySettings:
         _check_choice("policy.init.mode", self.init.mode, INITS)
         _check_choice("policy.init.granularity", self.init.granularity, GRANULARITIES)
         _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("policy.preconditioner", self.preconditioner, PRECONDITIONERS)
         if self.lr.mode == "off":
             raise ConfigError(
                 "policy.lr.mode is 'off', but nothing trains without a learning rate; use fixed or learned"
@@ -103,8 +109,9 @@ class PolicySettings:
 
     def _check_torch_optimizer(self) -> None:
         used = [name for name in ("l2", "pull", "momentum") if getattr(self, name).mode != "off"]
-        if used or self.schedule != "off":
-            found = ", ".join([*used, *(["schedule"] if self.schedule != "off" else [])])
+        used += [name for name in ("schedule", "preconditioner") if getattr(self, name) != "off"]
+        if used:
+            found = ", ".join(used)
             raise ConfigError(
                 f"policy.optimizer={self.optimizer} learns its learning rate and the initialisation only, but {found} "
                 "is on; switch it off, or use policy.optimizer=metaopt"
@@ -124,6 +131,8 @@ class PolicySettings:
             names.add("init_std")
         if self.init.mode == "learned":
             names.add("init")
+        if self.preconditioner != "off":
+            names.add(self.preconditioner)
         return frozenset(names)
 
     def schedule_granularity(self) -> Granularity:
@@ -137,7 +146,8 @@ class PolicySettings:
             tables.add(self.init.granularity)
         if self.schedule != "off":
             tables.add(self.schedule_granularity())
-        return self.init.mode != "learned" and tables <= {"global", "role"}
+        alone = self.init.mode != "learned" and self.preconditioner == "off"
+        return alone and tables <= {"global", "role"}
 
     def to_json(self) -> dict[str, Any]:
         """Nested dictionaries of plain values."""
@@ -150,6 +160,8 @@ class PolicySettings:
         Raises:
             ConfigError: a key is missing or unknown, or a value is not what it should be.
         """
+        if isinstance(data, dict):
+            data = ADDED_LATER | data
         parts: dict[str, Any] = dict(_exactly(data, PolicySettings, "policy"))
         for name, part in (
             ("lr", StrengthSettings),

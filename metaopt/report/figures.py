@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from metaopt.evaluation.records import Comparison
 from metaopt.files import replacing
 from metaopt.policies.reading import PolicyReading
+from metaopt.report.curvature import curvature_figure
 from metaopt.report.differences import task_differences
 from metaopt.report.first_layer import first_layer_image
 from metaopt.report.learning_curves import learning_curves
@@ -16,6 +17,7 @@ from metaopt.report.schedule import schedule_figure
 from metaopt.report.strengths import strengths_by_layer
 
 __all__ = [
+    "curvature_figure",
     "first_layer_image",
     "learning_curves",
     "save_figure",
@@ -32,7 +34,8 @@ def save_figures(comparison: Comparison | None, reading: PolicyReading, folder: 
     """Draw everything that there is to draw, one PNG each.
 
     The names are learning_curves.png and task_differences.png (with a comparison), strengths_QUANTITY.png and
-    first_layer_QUANTITY.png (for each quantity that allows it) and schedule.png (with a schedule).
+    first_layer_QUANTITY.png (for each quantity that allows it), schedule.png (with a schedule) and curvature.png (with
+    matrices for the gradients).
 
     Args:
         comparison: the outcomes; None when only the policy is to be shown.
@@ -52,6 +55,7 @@ def save_figures(comparison: Comparison | None, reading: PolicyReading, folder: 
     figures |= {f"strengths_{quantity}": strengths_by_layer(reading, quantity) for quantity in reading.strengths}
     figures |= {f"first_layer_{quantity}": first_layer_image(reading, quantity) for quantity in reading.strengths}
     figures["schedule"] = schedule_figure(reading)
+    figures["curvature"] = curvature_figure(reading)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None]
 
 

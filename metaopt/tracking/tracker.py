@@ -65,9 +65,15 @@ def scalar_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
-    """A policy's strengths as metrics, "policy/lr/0.weight" and so on."""
-    return {
-        f"policy/{quantity}/{name}": strengths
+    """A policy's strengths and matrices as metrics, "policy/lr/0.weight", "policy/curvature/0.weight/1" and so on."""
+    strengths = {
+        f"policy/{quantity}/{name}": values
         for quantity, tensors in reading.strengths.items()
-        for name, strengths in tensors.items()
+        for name, values in tensors.items()
     }
+    matrices = {
+        f"policy/curvature/{name}/{mode}": matrix
+        for name, of_tensor in reading.matrices.items()
+        for mode, matrix in enumerate(of_tensor)
+    }
+    return strengths | matrices

@@ -32,7 +32,8 @@ def omniglot(tmp_path_factory):
 
 def test_there_are_the_experiments_that_the_readme_names():
     assert set(EXPERIMENTS) >= {
-        "digits", "sinusoid_5shot", "sinusoid_10shot", "omniglot_5way_1shot", "omniglot_20way_1shot",
+        "digits", "sinusoid_5shot", "sinusoid_10shot", "sinusoid_frequency_5shot",
+        "omniglot_5way_1shot", "omniglot_5way_5shot", "omniglot_20way_1shot", "omniglot_20way_5shot",
     }  # fmt: skip
 
 

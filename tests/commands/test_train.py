@@ -107,6 +107,7 @@ def test_a_taken_directory_is_refused_and_left_as_it_is(run_dir, capsys):
         ("policy=lslr", "inner.hypergradient=first_order"),
         ("policy=global", "policy.momentum.mode=learned", "policy.pull.mode=learned", "policy.init.mode=scaled"),
         ("policy=meta_sgd", "inner.engine=higher"),
+        ("policy=meta_curvature", "evaluation.baselines=[]"),
         ("policy=torch_optimizer", "inner.engine=higher"),
         ("tasks=sinusoid", "evaluation.baseline_init=fresh"),
         ("model=conv4", "model.channels=4", "model.norm=layer"),

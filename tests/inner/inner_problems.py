@@ -40,7 +40,10 @@ class Problem(NamedTuple):
 
 
 def everything_learned(regime, granularity):
-    """All quantities at once; each kind of initialisation and of schedule occurs in one of the regimes."""
+    """All quantities at once; each kind of initialisation and of schedule occurs in one of the regimes.
+
+    Matrices for the gradients, which have no granularity, occur in one of the combinations.
+    """
     few_shot = regime == "few_shot"
     return PolicySettings(
         lr=StrengthSettings("learned", 0.3, granularity),
@@ -49,6 +52,7 @@ def everything_learned(regime, granularity):
         momentum=MomentumSettings("learned", 0.6),
         schedule="step" if few_shot else "step_role" if granularity == "role" else "step_tensor",
         init=InitSettings("learned") if few_shot else InitSettings("scaled", granularity),
+        preconditioner="curvature" if few_shot and granularity == "tensor" else "off",
     )
 
 

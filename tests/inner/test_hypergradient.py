@@ -78,6 +78,8 @@ def test_every_learned_quantity_has_a_hypergradient(regime, granularity, first_o
     assert list(found.grads) == [name for name, _ in problem.policy.named_parameters()]
     for quantity in RULE_QUANTITIES:
         assert any(name.startswith(quantity) for name in found.grads), f"{quantity} is not learned here"
+    matrices = any(name.startswith("curvature") for name in found.grads)
+    assert matrices == (regime == "few_shot" and granularity == "tensor")
     assert not _without_gradient(found.grads)
     for name, grads in found.grads.items():
         if name.startswith("log_schedule"):

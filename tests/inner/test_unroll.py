@@ -26,6 +26,12 @@ def test_it_is_the_loop_that_one_would_write_by_hand(regime, granularity):
         key = f"{table}.all"
         return own[key if key in own else f"{table}.{name.replace('.', '/')}"].exp()
 
+    def transformed(name, g):
+        matrix = own.get(f"curvature.{name.replace('.', '/')}/0")
+        if matrix is None:
+            return g
+        return matrix @ g if g.dim() == 1 else matrix @ g @ own[f"curvature.{name.replace('.', '/')}/1"].T
+
     first = {name: start.params[name].detach() for name in names}
     theta, memory = dict(first), {name: torch.zeros_like(first[name]) for name in names}
     mu = own["momentum_logit"].sigmoid()
@@ -40,7 +46,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand(regime, granularity):
             value = theta[name].detach()
             decay = entry("log_strengths.l2", name) * value
             pull = entry("log_strengths.pull", name) * (value - first[name])
-            memory[name] = mu * memory[name] + g + decay + pull
+            memory[name] = mu * memory[name] + transformed(name, g) + decay + pull
             theta[name] = value - entry("log_schedule", name)[t] * entry("log_strengths.lr", name) * memory[name]
     for name in names:
         torch.testing.assert_close(found[name].detach(), theta[name], rtol=1e-12, atol=1e-14, msg=name)

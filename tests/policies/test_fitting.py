@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,13 @@ def test_a_role_that_the_policy_has_not_met_is_refused_by_name(chosen):
 def test_a_learned_initialisation_fits_no_other_model(model):
     with pytest.raises(PolicyFileError, match=r"learned where training starts.*'\w+\.weight' should be of shape"):
         fitted(settings("role", "off", InitSettings("learned")), model)
+
+
+def test_matrices_for_the_gradients_fit_no_other_model():
+    chosen = replace(ROLE, preconditioner="curvature")
+    assert not chosen.fits_any_model()
+    with pytest.raises(PolicyFileError, match=r"learned matrices for the gradients.*'\w+\.weight' should be of shape"):
+        fitted(chosen, mlp(TASK, [9]))
 
 
 def test_a_policy_with_more_roles_than_its_model_keeps_them():

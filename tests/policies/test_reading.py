@@ -40,6 +40,7 @@ def test_quantities_are_in_natural_units_at_their_granularity():
 def test_what_is_off_is_absent():
     reading = read_policy(make_policy(PolicySettings(lr=learned(0.1, "global"))), (1, 28, 28))
     assert list(reading.strengths) == ["lr"]
+    assert reading.matrices == {}
     assert reading.schedule == {}
     assert reading.momentum is None
     assert {values.shape for values in reading.strengths["lr"].values()} == {()}
@@ -49,6 +50,16 @@ def test_one_schedule_for_all_has_a_nameless_entry():
     reading = read_policy(make_policy(PolicySettings(lr=fixed(0.1), schedule="step")), (3,))
     assert list(reading.schedule) == [""]
     assert reading.schedule[""].shape == (HORIZON,)
+
+
+def test_matrices_for_the_gradients_are_read_by_tensor_and_mode():
+    policy = make_policy(PolicySettings(lr=fixed(0.1), preconditioner="curvature"))
+    reading = read_policy(policy, (3,))
+    assert [*reading.matrices] == NAMES
+    assert [[m.shape for m in own] for own in reading.matrices.values()] == [[(4, 4), (3, 3)], [(4, 4)], [(4, 4)]]
+    own = policy.curvature["hidden/weight/1"].detach().numpy()
+    np.testing.assert_array_equal(reading.matrices["hidden.weight"][1], own)
+    assert [*reading.strengths] == ["lr"]
 
 
 def test_a_reading_does_not_follow_the_policy():

@@ -11,6 +11,7 @@ from metaopt.policies.settings import (
     INITS,
     MODES,
     OPTIMIZERS,
+    PRECONDITIONERS,
     SCHEDULES,
     InitSettings,
     MomentumSettings,
@@ -46,6 +47,8 @@ LEARNED = StrengthSettings("learned", 0.1)
         ({"optimizer": "Adam", "pull": StrengthSettings("fixed", 0.1)}, "pull is on"),
         ({"optimizer": "Adam", "momentum": MomentumSettings("fixed")}, "momentum is on"),
         ({"optimizer": "Adam", "schedule": "step"}, "schedule is on"),
+        ({"optimizer": "Adam", "preconditioner": "curvature"}, "preconditioner is on"),
+        ({"preconditioner": "kfac"}, "policy.preconditioner"),
     ],
 )
 def test_what_makes_no_policy_is_refused_by_name(changes, field):
@@ -63,6 +66,7 @@ def test_what_makes_no_policy_is_refused_by_name(changes, field):
         ({"schedule": "step"}, {"schedule"}),
         ({"init": InitSettings("scaled")}, {"init_std"}),
         ({"init": InitSettings("learned")}, {"init"}),
+        ({"preconditioner": "curvature"}, {"curvature"}),
     ],
 )
 def test_it_says_what_is_learned(changes, learned):
@@ -82,6 +86,7 @@ strengths = st.builds(StrengthSettings, st.sampled_from(MODES), st.floats(1e-9, 
     schedule=st.sampled_from(SCHEDULES),
     init=st.builds(InitSettings, st.sampled_from(INITS), st.sampled_from(GRANULARITIES)),
     optimizer=st.sampled_from(OPTIMIZERS),
+    preconditioner=st.sampled_from(PRECONDITIONERS),
 )
 def test_settings_survive_json_or_are_refused(**fields):
     try:
@@ -117,6 +122,11 @@ def plain(**changes):
 def test_json_of_another_make_is_refused(data, where):
     with pytest.raises(ConfigError, match=where):
         PolicySettings.from_json(data)
+
+
+def test_json_from_before_there_were_preconditioners_has_none():
+    data = {key: value for key, value in plain().items() if key != "preconditioner"}
+    assert PolicySettings.from_json(data) == PolicySettings()
 
 
 def test_every_field_is_in_the_json():

@@ -29,13 +29,13 @@ def build_comparison(losses, *, horizon=10, accuracy=False, untrained=None, tria
     return Comparison(kind=kind, n_tasks=n_tasks, horizon=horizon, curve_steps=steps, methods=methods, **general)
 
 
-def build_reading(strengths, schedule=None, input_shape=(1, 8, 8), learned=("lr", "l2")):
+def build_reading(strengths, schedule=None, input_shape=(1, 8, 8), learned=("lr", "l2"), matrices=None):
     arrays = {
         quantity: {name: np.asarray(values, dtype=np.float32) for name, values in tensors.items()}
         for quantity, tensors in strengths.items()
     }
     factors = {name: np.asarray(values, dtype=np.float32) for name, values in (schedule or {}).items()}
-    return PolicyReading(arrays, factors, None, input_shape, frozenset(learned))
+    return PolicyReading(arrays, factors, None, input_shape, frozenset(learned), matrices or {})
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,182 @@
+"""The tables of papers with our numbers beside theirs: three seeds of each row, each trained if need be.
+
+    python benchmarks/published.py --list
+    python benchmarks/published.py --rows sinusoid_5shot/meta_sgd
+    python benchmarks/published.py --rows 'sinusoid*' --seeds 0 1 2 --out runs/published
+    python benchmarks/published.py --rows omniglot_5way_1shot tasks.root=DIR device=cuda
+
+A row is named TABLE/METHOD; a table's name stands for all of its rows. Seeds that are finished are read from the output
+folder, and one that was interrupted is gone on with: after Ctrl-C, type the same again. FIELD=VALUE goes to each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from papers import ROWS, Row
+from rich.console import Console
+from rich.table import Table
+from seeds import check_same, run, script
+
+from metaopt.evaluation.statistics import Interval, mean_interval
+from metaopt.files import write_text
+
+
+class Measured(NamedTuple):
+    """A row of a table with what we got.
+
+    Attributes:
+        row: the row.
+        seeds: by seed, the mean with its 95 % interval over held-out tasks.
+        mean: over the seeds' means, with Student's 95 % interval; of no width for a single seed.
+        n_tasks: held-out tasks of each seed.
+        statistics: how batch normalisation saw the test set; "" where there is none.
+    """
+
+    row: Row
+    seeds: dict[int, Interval]
+    mean: Interval
+    n_tasks: int
+    statistics: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="overrides of train_meta.py, for each run")
+    parser.add_argument("--rows", nargs="+", default=["sinusoid*"], metavar="ROW", help="names or patterns of rows")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/published"))
+    parser.add_argument("--list", action="store_true", help="say which rows there are, and run nothing")
+    arguments = parser.parse_intermixed_args()
+    console = Console()
+    if arguments.list:
+        for row in ROWS:
+            console.print(
+                f"[bold]{row.name}[/]  {number(row, row.paper)}  {row.source}\n    {command(row)}", soft_wrap=True
+            )
+        return
+    measured = [measure(row, arguments.seeds, arguments.out, arguments.overrides) for row in chosen(arguments.rows)]
+    console.print(table(measured))
+    path = arguments.out / "table.md"
+    write_text(path, markdown(measured) + "\n")
+    console.print(f"As Markdown: {path}", highlight=False)
+
+
+def chosen(patterns: list[str]) -> list[Row]:
+    """The rows of these names, tables or patterns, in the order of the tables."""
+    for pattern in patterns:
+        if not any(_fits(row, pattern) for row in ROWS):
+            raise SystemExit(f"--rows {pattern}: there is no such row; --list names them")
+    return [row for row in ROWS if any(_fits(row, pattern) for pattern in patterns)]
+
+
+def _fits(row: Row, pattern: str) -> bool:
+    return fnmatch(row.name, pattern) or fnmatch(row.table, pattern)
+
+
+def measure(row: Row, seeds: list[int], out: Path, overrides: list[str]) -> Measured:
+    """Trains and evaluates what is not there yet."""
+    found = {seed: results(row, seed, out, overrides) for seed in seeds}
+    scale = 100.0 if row.measure == "accuracy" else 1.0
+    intervals = {}
+    for seed, record in found.items():
+        scored = record["methods"]["policy"][row.measure]
+        intervals[seed] = Interval(*(scale * value for value in (scored["mean"], *scored["ci95"])))
+    first = next(iter(found.values()))
+    mean = mean_interval(np.array([interval.mean for interval in intervals.values()]))
+    return Measured(row, intervals, mean, first["n_tasks"], statistics(first))
+
+
+def results(row: Row, seed: int, out: Path, overrides: list[str]) -> dict[str, Any]:
+    """The content of the results.json that answers a row."""
+    trained = out / (row.trained_as or row.name) / f"seed-{seed}"
+    record = run(seed, trained, [*row.train, *overrides])
+    if not row.evaluate:
+        return record
+    folder = out / row.name / f"seed-{seed}"
+    check_same(folder, [*row.evaluate, *overrides])
+    if not (folder / "results.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)  # an evaluation that was interrupted begins again
+        script("evaluate.py", [f"checkpoint={trained}", f"run_dir={folder}", f"seed={seed}", *row.evaluate])
+    return json.loads((folder / "results.json").read_text())
+
+
+def statistics(record: dict[str, Any]) -> str:
+    """Whether batch normalisation took its statistics from the test set, as the record says."""
+    return "transductive" if any(note.startswith("batch normalisation") for note in record["notes"]) else ""
+
+
+def command(row: Row) -> str:
+    """What to type for one seed of a row."""
+    train = f"python train_meta.py {' '.join(row.train)} seed=0"
+    return (
+        f"{train} run_dir=RUN && python evaluate.py checkpoint=RUN {' '.join(row.evaluate)}" if row.evaluate else train
+    )
+
+
+def number(row: Row, value: float) -> str:
+    return f"{value:.3f}" if row.measure == "loss" else f"{value:.2f} %"
+
+
+def with_reach(row: Row, interval: Interval) -> str:
+    """Mean ± half of the interval."""
+    reach = interval.high - interval.mean
+    return f"{interval.mean:.3f} ± {reach:.3f}" if row.measure == "loss" else f"{interval.mean:.2f} ± {reach:.2f} %"
+
+
+def as_good(measured: Measured) -> bool:
+    """Whether our mean is at least as good as the paper's."""
+    row, ours = measured.row, measured.mean.mean
+    return ours <= row.paper if row.measure == "loss" else ours >= row.paper
+
+
+def cells(measured: Measured) -> list[str]:
+    row = measured.row
+    notes = ", ".join(word for word in (measured.statistics, row.note) if word)
+    each = [with_reach(row, interval) for interval in measured.seeds.values()]
+    return [row.table, row.method, number(row, row.paper), with_reach(row, measured.mean), *each, notes]
+
+
+def titles(measured: list[Measured]) -> list[str]:
+    return ["table", "method", "paper", "ours", *(f"seed {seed}" for seed in measured[0].seeds), "notes"]
+
+
+def caption(measured: list[Measured]) -> str:
+    sizes = " or ".join(str(n) for n in sorted({each.n_tasks for each in measured}))
+    return (
+        "ours: mean of the seeds, ± half of Student's 95 % interval over seeds; "
+        f"of a seed: mean of {sizes} held-out tasks, ± over tasks"
+    )
+
+
+def table(measured: list[Measured]) -> Table:
+    """For the terminal; what is at least as good as the paper is green."""
+    found = Table(caption=caption(measured), caption_justify="left")
+    for title in titles(measured):
+        found.add_column(title, overflow="fold")
+    for each in measured:
+        words = cells(each)
+        words[3] = f"[green]{words[3]}[/]" if as_good(each) else words[3]
+        found.add_row(*words)
+    return found
+
+
+def markdown(measured: list[Measured]) -> str:
+    """The same as Markdown, with the command of each row."""
+    head = [*titles(measured), "command"]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for each in measured:
+        words = cells(each)
+        words[3] = f"**{words[3]}**" if as_good(each) else words[3]
+        lines.append(f"| {' | '.join([*words, f'`{command(each.row)}`'])} |")
+    return "\n".join([*lines, "", f"{caption(measured)}."])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+import json
+
+import papers
+import published
+import pytest
+import seeds
+from hydra import compose, initialize_config_dir
+
+from metaopt.commands.launch import config_folder
+from metaopt.config.build import check_engine
+from metaopt.config.load import evaluate_config, train_config
+
+ROWS = {row.name: row for row in papers.ROWS}
+
+
+def settings(name, words):
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        return compose(name, overrides=list(words))
+
+
+def record(mean, measure="loss", n_tasks=600, notes=()):
+    scored = {"mean": mean, "ci95": [mean - 0.05, mean + 0.05]}
+    policy = {"loss": scored, "accuracy": scored if measure == "accuracy" else None}
+    return {"n_tasks": n_tasks, "notes": list(notes), "methods": {"policy": policy}}
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What would be run, instead of running it: each leaves a results.json with the number of runs as its loss."""
+    called = []
+
+    def script(name, words):
+        called.append((name, words))
+        (folder,) = (published.Path(w.partition("=")[2]) for w in words if w.startswith(("run_dir=", "resume=")))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").touch()
+        (folder / "results.json").write_text(json.dumps(record(len(called))))
+
+    monkeypatch.setattr(seeds, "script", script)
+    monkeypatch.setattr(published, "script", script)
+    return called
+
+
+@pytest.mark.parametrize("row", papers.ROWS, ids=lambda row: row.name)
+def test_the_run_of_each_row_is_of_what_the_row_says(row):
+    config = train_config(settings("train", row.train))
+    check_engine(config.policy.settings(), config.inner)
+    assert config.policy.name == row.method
+    assert row.table.startswith(config.tasks.name)
+    assert config.evaluation.baselines == []
+    assert config.evaluation.n_tasks >= 600
+    shots = config.tasks.support
+    if row.evaluate:
+        raw = settings("evaluate", ["checkpoint=x", f"tasks={config.tasks.name}", *row.evaluate])
+        scored = evaluate_config(raw)
+        shots = scored.tasks.support
+        assert scored.n_tasks >= 600
+        assert ROWS[row.trained_as].train == row.train
+    assert row.table.endswith(f"_{shots}shot")
+    if row.measure == "accuracy":
+        assert f"_{config.tasks.n_way}way_" in row.table
+        assert 50 < row.paper < 100
+    else:
+        assert config.inner.horizon == 1
+        assert (config.tasks.distribution == "meta_sgd") == ("frequency" in row.table)
+
+
+def test_rows_have_names_of_their_own():
+    assert len(ROWS) == len(papers.ROWS)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["sinusoid_5shot/maml"], ["sinusoid_5shot/maml"]),
+        (["sinusoid_frequency_5shot"], ["sinusoid_frequency_5shot/meta_sgd"]),
+        (
+            ["*/layer_lr", "sinusoid_5shot/maml"],
+            ["sinusoid_5shot/maml", "sinusoid_5shot/layer_lr", "sinusoid_10shot/layer_lr"],
+        ),
+    ],
+)
+def test_rows_are_chosen_by_name_table_and_pattern(patterns, names):
+    assert [row.name for row in published.chosen(patterns)] == names
+
+
+def test_a_row_that_there_is_not_is_named():
+    with pytest.raises(SystemExit, match="--rows sinusoid_6shot: there is no such row"):
+        published.chosen(["sinusoid_5shot/maml", "sinusoid_6shot"])
+
+
+def test_what_is_finished_is_read_and_what_was_interrupted_is_gone_on_with(commands, tmp_path):
+    row = ROWS["sinusoid_5shot/maml"]
+    interrupted = tmp_path / row.name / "seed-1"
+    interrupted.mkdir(parents=True)
+    (interrupted / "config.yaml").touch()
+    measured = published.measure(row, [0, 1], tmp_path, ["threads=1"])
+    first, second = commands
+    assert first[1][:3] == [f"run_dir={tmp_path / row.name / 'seed-0'}", "seed=0", "tracking=none"]
+    assert first[1][3:] == [*row.train, "threads=1"]
+    assert second[1] == [f"resume={interrupted}"]
+    again = published.measure(row, [0, 1], tmp_path, ["threads=2"])
+    assert len(commands) == 2
+    assert again == measured
+    assert (measured.mean.mean, measured.n_tasks) == (1.5, 600)
+
+
+def test_results_of_other_settings_are_not_taken_for_these(commands, tmp_path):
+    row = ROWS["sinusoid_5shot/maml"]
+    published.measure(row, [0], tmp_path, [])
+    with pytest.raises(SystemExit, match=r"was made with .* and not with .*outer.lr=0.1.*--out"):
+        published.measure(row, [0], tmp_path, ["outer.lr=0.1"])
+
+
+def test_one_training_serves_the_rows_that_only_evaluate(commands, tmp_path):
+    for shots in (5, 10, 20):
+        published.measure(ROWS[f"sinusoid_frequency_{shots}shot/meta_sgd"], [3], tmp_path, [])
+    assert [name for name, _ in commands] == ["train_meta.py", "evaluate.py", "evaluate.py"]
+    trained = tmp_path / "sinusoid_frequency_5shot" / "meta_sgd" / "seed-3"
+    for shots, (_, words) in zip((10, 20), commands[1:], strict=True):
+        assert words[0] == f"checkpoint={trained}"
+        assert {"seed=3", f"tasks.support={shots}"} <= set(words)
+        assert f"run_dir={tmp_path}/sinusoid_frequency_{shots}shot/meta_sgd/seed-3" in words
+
+
+def test_tables_show_ours_beside_the_papers():
+    loss, accuracy = ROWS["sinusoid_5shot/maml"], ROWS["omniglot_20way_1shot/lslr"]
+    seen = {0: published.Interval(0.6, 0.55, 0.65), 1: published.Interval(0.7, 0.6, 0.8)}
+    rows = [
+        published.Measured(loss, seen, published.Interval(0.65, 0.6, 0.7), 600, ""),
+        published.Measured(accuracy, seen, published.Interval(97.0, 96.5, 97.5), 600, "transductive"),
+    ]
+    lines = published.markdown(rows).splitlines()
+    assert lines[0].startswith("| table | method | paper | ours | seed 0 | seed 1 | notes | command |")
+    assert "| 0.686 | **0.650 ± 0.050** | 0.600 ± 0.050 | 0.700 ± 0.100 |" in lines[2]
+    assert "policy=maml" in lines[2]
+    assert "| 97.65 % | 97.00 ± 0.50 % |" in lines[3]
+    assert "| transductive, of MAML++" in lines[3]
+    assert published.table(rows).row_count == 2
+
+
+def test_the_record_says_where_the_test_sets_statistics_were_used():
+    note = "batch normalisation by the batch's own statistics: a prediction sees the whole test set's inputs"
+    assert published.statistics(record(0.9, "accuracy", notes=[note])) == "transductive"
+    assert published.statistics(record(0.9)) == ""

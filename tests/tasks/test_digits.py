@@ -101,7 +101,7 @@ def test_images_are_stretched_on_request():
     assert large.support.x.shape == (*small.support.x.shape[:-2], 24, 24)
     shrunk = torch.nn.functional.avg_pool2d(large.support.x.flatten(0, 1), 3)
     blurred = torch.nn.functional.avg_pool2d(small.support.x.flatten(0, 1), 3, 1, 1)
-    assert torch.corrcoef(torch.stack([shrunk.flatten(), blurred.flatten()]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([shrunk.flatten(), blurred.flatten()]))[0, 1] > 0.85
     assert large.support.x.min() == 0
     assert 0.9 < large.support.x.max() <= 1
 

@@ -12,6 +12,7 @@ from metaopt.tasks.family import TaskFamily
 from metaopt.tasks.image import Images
 from metaopt.tasks.omniglot import Omniglot
 from metaopt.tasks.sinusoid import Sinusoid
+from metaopt.tasks.tabular import Tabular
 
 FamilyClass: TypeAlias = Callable[..., TaskFamily]
 """A class whose constructor's keyword parameters, each with a type and a default, are the settings of `tasks=`."""
@@ -23,6 +24,7 @@ FAMILIES: dict[str, FamilyClass] = {
     "image": Images,
     "omniglot": Omniglot,
     "sinusoid": Sinusoid,
+    "tabular": Tabular,
 }
 
 

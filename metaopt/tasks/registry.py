@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from metaopt.errors import ConfigError
 from metaopt.tasks.digits import Digits
 from metaopt.tasks.family import TaskFamily
+from metaopt.tasks.folder import Folder
 from metaopt.tasks.image import Images
 from metaopt.tasks.omniglot import Omniglot
 from metaopt.tasks.sinusoid import Sinusoid
@@ -21,6 +22,7 @@ F = TypeVar("F", bound=FamilyClass)
 
 FAMILIES: dict[str, FamilyClass] = {
     "digits": Digits,
+    "folder": Folder,
     "image": Images,
     "omniglot": Omniglot,
     "sinusoid": Sinusoid,

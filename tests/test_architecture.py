@@ -169,6 +169,6 @@ def test_importing_all_modules_says_nothing_and_changes_nothing(graph):
     state = "torch.random.initial_seed(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()"
     code = (
         f"import sys, torch; before = {state}; {imports}; assert before == ({state}); "
-        "print(*{'wandb', 'matplotlib.pyplot', 'sklearn'} & set(sys.modules))"
+        "print(*{'wandb', 'matplotlib.pyplot', 'sklearn', 'pandas'} & set(sys.modules))"
     )
     assert run(code) == []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaopt.commands.held_out import Terms, evaluate_policy, publish
 from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, warn
-from metaopt.commands.progress import make_console
+from metaopt.commands.progress import make_console, show_tables
 from metaopt.commands.run_dir import check_free, claim, policy_path
 from metaopt.config.build import build_problem
 from metaopt.config.device import on_gpu, use_device
@@ -70,6 +70,7 @@ def evaluate(raw: DictConfig) -> int:
     for note in dict.fromkeys(note for of_part in notes.values() for note in of_part):
         warn(note)
     files = claim(Path(config.run_dir), to_yaml(config))
+    show_tables([problem.family for problem in problems.values()], console)
     for name, problem in problems.items():
         policy = fits[name].policy.to(device, problem.dtype)
         console.print(

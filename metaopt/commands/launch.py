@@ -89,8 +89,8 @@ def offer_registered() -> None:
 
 
 def complain(error: MetaoptError) -> int:
-    """Prints an error in one line and returns its exit code."""
-    say("error: " + " ".join(str(error).split()))
+    """Prints an error in one line, and what it lists (indented by two spaces) in one each; returns its exit code."""
+    say("error: " + "\n  ".join(" ".join(part.split()) for part in str(error).split("\n  ")))
     return error.exit_code
 
 

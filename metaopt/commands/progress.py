@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metaopt.outer.metrics import Record
+from metaopt.report.overview import overview_table
+from metaopt.tasks.family import TaskFamily
+from metaopt.tasks.overview import WithOverview
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -21,6 +24,13 @@ def make_console(quiet: bool = False) -> Console:
         return Console(quiet=True, force_terminal=False)
     console = Console()
     return console if console.is_terminal else Console(width=100)
+
+
+def show_tables(families: Iterable[TaskFamily], console: Console) -> None:
+    """Prints what the families of tables among these hold, and what was inferred and left out, before any work."""
+    for family in families:
+        if isinstance(family, WithOverview):
+            console.print(overview_table(family.overview()), highlight=False)
 
 
 @contextmanager

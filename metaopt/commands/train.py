@@ -17,7 +17,7 @@ from rich.console import Console
 from metaopt.commands.held_out import Terms, evaluate_policy, publish
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
-from metaopt.commands.progress import MetaTrainingProgress, make_console
+from metaopt.commands.progress import MetaTrainingProgress, make_console, show_tables
 from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run, read_plan, write_plan
 from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.config.build import Job, build_job, build_tracker
@@ -78,6 +78,7 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
     if _is_complete(run):
         console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
         return 0
+    show_tables([part.family for part in run.job.parts.values()], console)
     console.print(_opening(run, ranks.count), highlight=False, soft_wrap=True)
     tracker: Tracker = NoTracker()
     if is_first:

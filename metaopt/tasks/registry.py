@@ -9,9 +9,11 @@ from typing import Any, TypeAlias, TypeVar
 from metaopt.errors import ConfigError
 from metaopt.tasks.digits import Digits
 from metaopt.tasks.family import TaskFamily
+from metaopt.tasks.folder import Folder
 from metaopt.tasks.image import Images
 from metaopt.tasks.omniglot import Omniglot
 from metaopt.tasks.sinusoid import Sinusoid
+from metaopt.tasks.tabular import Tabular
 
 FamilyClass: TypeAlias = Callable[..., TaskFamily]
 """A class whose constructor's keyword parameters, each with a type and a default, are the settings of `tasks=`."""
@@ -20,9 +22,11 @@ F = TypeVar("F", bound=FamilyClass)
 
 FAMILIES: dict[str, FamilyClass] = {
     "digits": Digits,
+    "folder": Folder,
     "image": Images,
     "omniglot": Omniglot,
     "sinusoid": Sinusoid,
+    "tabular": Tabular,
 }
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metaopt.commands.launch import launch
-from metaopt.commands.progress import make_console
+from metaopt.commands.progress import make_console, show_tables
 from metaopt.config.families import build_family
 from metaopt.config.load import describe_config, parts_config
 from metaopt.report.example_tasks import SPLIT_TITLES, example_tasks
@@ -49,6 +49,7 @@ def describe(raw: DictConfig) -> int:
     for name, tasks in parts_config(config.tasks).configs.items():
         family = build_family(tasks)
         batches: dict[Split, TaskBatch] = {split: _sample(family, split, config.seed) for split in SPLITS}
+        show_tables([family], console)
         for shown in _card(family, batches["meta_train"]):
             console.print(shown)
         if config.picture is not None:

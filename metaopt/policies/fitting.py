@@ -56,7 +56,7 @@ def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, pa
     if card.parameters == shapes:
         _load(policy, tensors, path)
         return Fit(policy)
-    if card.policy.init.mode == "learned" or card.policy.preconditioner != "off":
+    if card.policy.init.mode == "learned" or card.policy.preconditioner == "curvature":
         what = "where training starts" if card.policy.init.mode == "learned" else "matrices for the gradients"
         raise PolicyFileError(
             f"the policy in {path} learned {what}, which fits its own model only: "

@@ -14,6 +14,7 @@ from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
 from metaopt.policies.rule import Start, UpdateRule
+from metaopt.policies.second_moment import normalised
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import Strength, regularised_step
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
@@ -144,7 +145,13 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
-        return preconditioned(step, values["curvature"]) if self.settings.preconditioner == "curvature" else step
+        match self.settings.preconditioner:
+            case "off":
+                return step
+            case "curvature":
+                return preconditioned(step, values["curvature"])
+            case "second_moment":
+                return normalised(step)
 
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
@@ -167,7 +174,7 @@ class Policy(nn.Module):
 
     def matrices(self) -> dict[str, list[Tensor]]:
         """What gradients are multiplied with, by parameter tensor and mode; empty where there is no preconditioner."""
-        if self.settings.preconditioner == "off":
+        if self.settings.preconditioner != "curvature":
             return {}
         return {
             n: [self.curvature[matrix_key(n, mode)] for mode in range(len(modes(s)))] for n, s in self.shapes.items()

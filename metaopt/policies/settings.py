@@ -13,7 +13,7 @@ MODES: tuple[Mode, ...] = ("off", "fixed", "learned")
 GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
-PRECONDITIONERS = ("off", "curvature")
+PRECONDITIONERS = ("off", "curvature", "second_moment")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
 ADDED_LATER: dict[str, Any] = {"preconditioner": "off"}
 """What files that were written before there was such a setting mean."""
@@ -71,7 +71,8 @@ class PolicySettings:
         init: the initialisation.
         optimizer: `metaopt` for metaopt's own inner step, else the class name of a torch optimizer, whose learning
             rate is `lr` at granularity global, role or tensor, and which runs under inner.engine=higher only.
-        preconditioner: `off`, or `curvature`: learned matrices that each gradient is multiplied with (Meta-Curvature).
+        preconditioner: what is done to each gradient first. `off`; `curvature`: it is multiplied with learned matrices
+            (Meta-Curvature); `second_moment`: it is divided by the root of its second moment (as in Adam).
     """
 
     name: str = "custom"
@@ -82,7 +83,7 @@ class PolicySettings:
     schedule: Literal["off", "step", "step_role", "step_tensor"] = "off"
     init: InitSettings = InitSettings()
     optimizer: str = "metaopt"
-    preconditioner: Literal["off", "curvature"] = "off"
+    preconditioner: Literal["off", "curvature", "second_moment"] = "off"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that make no policy."""
@@ -131,7 +132,7 @@ class PolicySettings:
             names.add("init_std")
         if self.init.mode == "learned":
             names.add("init")
-        if self.preconditioner != "off":
+        if self.preconditioner == "curvature":
             names.add(self.preconditioner)
         return frozenset(names)
 
@@ -146,7 +147,7 @@ class PolicySettings:
             tables.add(self.init.granularity)
         if self.schedule != "off":
             tables.add(self.schedule_granularity())
-        alone = self.init.mode != "learned" and self.preconditioner == "off"
+        alone = self.init.mode != "learned" and self.preconditioner != "curvature"
         return alone and tables <= {"global", "role"}
 
     def to_json(self) -> dict[str, Any]:

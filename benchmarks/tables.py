@@ -20,6 +20,7 @@ import optuna
 import torch
 from rich.progress import track
 from seeds import run
+from torch import Tensor
 
 from metaopt.commands.evaluate import load_source
 from metaopt.config.build import build_problem, generator
@@ -33,7 +34,7 @@ from metaopt.outer.loop import sample
 from metaopt.policies.baselines import fixed_learner
 from metaopt.policies.fitting import fit_policy
 from metaopt.search.space import suggest
-from metaopt.types import Kind
+from metaopt.types import Batch, Kind, Params
 
 EXPERIMENT = "experiment=pmlb_classification"
 
@@ -78,18 +79,33 @@ def search(folder: Path, seed: int, trials: list[int]) -> dict[str, Any]:
     tasks, draws = sample(problem, "meta_test", n_tasks, stream)
     members = problem.family.members_of("meta_test", n_tasks, generator(seed, "meta_test"))  # type: ignore[attr-defined]
 
-    def scores(learner: Any, on: Any) -> tuple[np.ndarray, np.ndarray]:
-        found = adapt(learner, problem.objective, tasks, draws, problem.horizon, on=on, chunk=problem.chunk)
-        scored = score_untrained(*(values.double().cpu().numpy() for values in found))
-        return scored.loss[:, -1], scored.accuracy[:, -1]
+    n_query = tasks.query.x.shape[1]
+    both = tasks._replace(test=Batch(*(torch.cat(parts, 1) for parts in zip(tasks.query, tasks.test, strict=True))))
 
+    def of_both(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of the query rows and of the test rows, [2] each: trained once, scored on both."""
+        query, test = (
+            problem.objective.scores(params, Batch(*(values[rows] for values in batch)))
+            for rows in (slice(0, n_query), slice(n_query, None))
+        )
+        return torch.stack([query[0], test[0]]), torch.stack([query[1], test[1]])
+
+    def scores(learner: Any) -> np.ndarray:
+        """[loss and accuracy of query and test rows, tasks]."""
+        aim = problem.objective._replace(scores=of_both)
+        found = adapt(learner, aim, both, draws, problem.horizon, chunk=problem.chunk)
+        loss, accuracy = (values.double().cpu().numpy() for values in found)
+        scored = [score_untrained(loss[..., i], accuracy[..., i]) for i in range(2)]
+        return np.stack([of.loss[:, -1] for of in scored] + [of.accuracy[:, -1] for of in scored])
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    tried = []
-    for _ in track(range(max(trials)), f"random search, seed {seed}"):
-        learner = fixed_learner(policy.start, suggest(study.ask()))
-        tried.append((*scores(learner, "query"), *scores(learner, "test")))
-    query_loss, query_accuracy, loss, accuracy = (np.stack(values) for values in zip(*tried, strict=True))
-    own = scores(policy, "test")
+    tried = [
+        scores(fixed_learner(policy.start, suggest(study.ask())))
+        for _ in track(range(max(trials)), f"random search, seed {seed}")
+    ]
+    query_loss, loss, query_accuracy, accuracy = np.stack(tried, 1)
+    own = scores(policy)[[1, 3]]
     rows, is_regression = np.arange(n_tasks), problem.family.spec.kind is Kind.regression
     methods = {"policy": outcome("policy", *own, is_regression)}
     for n in trials:

@@ -20,6 +20,7 @@ GRANULARITIES = ("global", "tensor", "element")
 EVERY_GRANULARITY = (*GRANULARITIES, "role")
 # Of more than one pixel in conv4's last block: at one pixel, batch normalisation cancels what the block before it adds.
 IMAGE = (1, 16, 8)
+PRECONDITIONERS = {("few_shot", "tensor"): "curvature", ("from_scratch", "role"): "second_moment"}
 
 
 class Problem(NamedTuple):
@@ -52,7 +53,7 @@ def everything_learned(regime, granularity):
         momentum=MomentumSettings("learned", 0.6),
         schedule="step" if few_shot else "step_role" if granularity == "role" else "step_tensor",
         init=InitSettings("learned") if few_shot else InitSettings("scaled", granularity),
-        preconditioner="curvature" if few_shot and granularity == "tensor" else "off",
+        preconditioner=PRECONDITIONERS.get((regime, granularity), "off"),
     )
 
 

@@ -23,7 +23,7 @@ def problems(draw):
         init=draw(
             st.builds(InitSettings, st.sampled_from(["fresh", "scaled", "learned"]), st.sampled_from(EVERY_GRANULARITY))
         ),
-        preconditioner=draw(st.sampled_from(["off", "curvature"])),
+        preconditioner=draw(st.sampled_from(["off", "curvature", "second_moment"])),
     )
     options = {
         "horizon": draw(st.integers(1, 4)),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from metaopt.tasks.table import Column, Table
+from metaopt.tasks.tables.table import Column, Table
 
 REAL = Path(os.environ.get("METAOPT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "pmlb"
 

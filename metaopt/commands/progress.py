@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from metaopt.outer.metrics import Record
 from metaopt.report.overview import overview_table
 from metaopt.tasks.family import TaskFamily
-from metaopt.tasks.overview import WithOverview
+from metaopt.tasks.tables.overview import WithOverview
 
 SECONDS_BETWEEN_LINES = 10.0
 

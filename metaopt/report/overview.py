@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from metaopt.tasks.overview import Overview, TableRow
-from metaopt.tasks.table import LeftOut
+from metaopt.tasks.tables.overview import Overview, TableRow
+from metaopt.tasks.tables.table import LeftOut
 from metaopt.types import SPLITS
 
 MOST_ROWS = 40

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from metaopt.errors import ConfigError
-from metaopt.tasks.digits import Digits
 from metaopt.tasks.family import TaskFamily
-from metaopt.tasks.folder import Folder
-from metaopt.tasks.image import Images
-from metaopt.tasks.omniglot import Omniglot
+from metaopt.tasks.images.digits import Digits
+from metaopt.tasks.images.image import Images
+from metaopt.tasks.images.omniglot import Omniglot
 from metaopt.tasks.sinusoid import Sinusoid
-from metaopt.tasks.tabular import Tabular
+from metaopt.tasks.tables.folder import Folder
+from metaopt.tasks.tables.tabular import Tabular
 
 FamilyClass: TypeAlias = Callable[..., TaskFamily]
 """A class whose constructor's keyword parameters, each with a type and a default, are the settings of `tasks=`."""

@@ -17,7 +17,7 @@ def test_the_card_says_what_there_is_and_saves_a_picture(tmp_path, capsys):
 
 
 def test_the_hash_is_that_of_the_records(tmp_path, capsys):
-    from metaopt.tasks.digits import Digits
+    from metaopt.tasks.images.digits import Digits
 
     assert described("tasks=digits", "tasks.split_seed=3", "picture=null") == 0
     assert Digits(split_seed=3).split_hash in capsys.readouterr().out

@@ -3,7 +3,7 @@ from image_files import write_cifar, write_folder, write_mnist
 
 from metaopt.config.build import build_job
 from metaopt.config.load import train_config
-from metaopt.tasks.cifar_fs import CIFAR_FS
+from metaopt.tasks.images.cifar_fs import CIFAR_FS
 from metaopt.types import SPLITS
 
 FOLDER = {

@@ -15,7 +15,7 @@ from metaopt.outer.problem import InnerProblem
 from metaopt.outer.state import new_state
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import MomentumSettings, PolicySettings, StrengthSettings
-from metaopt.tasks.digits import Digits
+from metaopt.tasks.images.digits import Digits
 from metaopt.types import Kind
 
 ROLES = PolicySettings(

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from metaopt.report.example_tasks import MOST_IMAGES, example_tasks
-from metaopt.tasks.digits import Digits
+from metaopt.tasks.images.digits import Digits
 from metaopt.tasks.sinusoid import Sinusoid
 from metaopt.types import SPLITS, Batch, Kind, TaskBatch, TaskSpec
 

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from metaopt.report.overview import MOST_LEFT_OUT, MOST_ROWS, overview_table
-from metaopt.tasks.overview import Overview, TableRow
-from metaopt.tasks.table import LeftOut
+from metaopt.tasks.tables.overview import Overview, TableRow
+from metaopt.tasks.tables.table import LeftOut
 
 FACTS = ("classification, because targets are texts", "each task: 10 rows to train on")
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from metaopt.errors import TaskError
-from metaopt.tasks.digits import Digits
 from metaopt.tasks.family import TaskFamily, check_disjoint, hash_splits, shuffled
+from metaopt.tasks.images.digits import Digits
 from metaopt.tasks.sinusoid import Sinusoid
 from metaopt.types import SPLITS, TaskBatch
 

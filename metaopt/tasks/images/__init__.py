@@ -1,0 +1,1 @@
+"""Tasks from images by class."""

@@ -1,0 +1,80 @@
+"""Omniglot: handwritten characters of fifty alphabets, twenty drawings of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+import torch
+
+from metaopt.tasks.family import check_disjoint, hash_splits
+from metaopt.tasks.images.omniglot_cache import load_images
+from metaopt.tasks.images.omniglot_data import SIDE, find_drawings
+from metaopt.tasks.images.omniglot_splits import default_splits, read_splits
+from metaopt.tasks.images.ways import ImageBank, WaySampler, WaySizes, check_sizes, class_names
+from metaopt.types import Kind, Split, TaskBatch, TaskSpec
+
+WHITE = 255
+
+
+@final
+class Omniglot:
+    """N-way tasks over Omniglot's characters, 28×28, ink 1.0 on paper 0.0.
+
+    By default 1100 characters make meta-train, 100 meta-validation and 423 meta-test. All rotations of a character
+    lie in one split.
+
+    Args:
+        root: folder with torchvision's layout, `omniglot-py/images_background/…` and `omniglot-py/images_evaluation/…`.
+        n_way: classes per task.
+        support: examples per class that the inner loop trains on.
+        query: examples per class for the outer loss.
+        test: examples per class for the final comparison.
+        rotations: whether each character turned by 90, 180 and 270 degrees is a further class.
+        download: whether to fetch missing data through torchvision.
+        split_files: folder with train.txt, val.txt and test.txt, which list the classes of the splits instead.
+        split_seed: decides the default split; independent of every other seed.
+        cache: whether to keep the decoded images on disk for the next start.
+
+    Raises:
+        DataError: the data or the split files are missing or broken.
+        TaskError: a split has too few classes or a class too few drawings for such tasks, or a character lies in
+            two splits.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        n_way: int = 5,
+        support: int = 1,
+        query: int = 10,
+        test: int = 9,
+        rotations: bool = True,
+        download: bool = False,
+        split_files: str | Path | None = None,
+        split_seed: int = 0,
+        cache: bool = True,
+    ) -> None:
+        self.name = "omniglot"
+        self.spec = TaskSpec(Kind.classification, (1, SIDE, SIDE), n_way)
+        sizes = WaySizes(n_way, support, query, test)
+        check_sizes(self.name, sizes)
+        listing = find_drawings(root, download)
+        names = listing.characters
+        classes = (
+            default_splits(names, rotations, split_seed)
+            if split_files is None
+            else read_splits(split_files, names, rotations)
+        )
+        check_disjoint(self.name, {split: [names[c.subject] for c in members] for split, members in classes.items()})
+        self.splits = class_names(classes, names)
+        self.split_hash = hash_splits(self.name, self.splits)
+        images = torch.from_numpy(load_images(root, listing, cache))
+        counts = torch.full((len(names),), images.shape[1])
+        bank = ImageBank(images.flatten(0, 1).unsqueeze(1), counts, WHITE)
+        remedy = "" if rotations else "or set tasks.rotations=true, which gives more"
+        self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
+
+    def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
+        """Draw `n` tasks; see `WaySampler.sample`. Drawings are turned as they are drawn, which keeps memory small."""
+        return self._sampler.sample(split, n, generator)

@@ -1,0 +1,1 @@
+"""Tasks from tables: public ones and one's own."""

@@ -1,0 +1,143 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaopt.errors import TaskError
+from metaopt.tasks.images.ways import ImageBank, ImageClass, WaySampler, WaySizes, class_names
+from metaopt.types import SPLITS
+
+SUBJECTS = 15
+WHITE = 255
+
+
+def legible_bank(counts: torch.Tensor, channels: int = 1) -> ImageBank:
+    """3×3 images that say what they are: subject in the middle, example on the edges, a mark in the top left corner.
+
+    Further channels hold the same, and one more for each channel.
+    """
+    groups = []
+    for subject, count in enumerate(counts.tolist()):
+        images = torch.zeros(count, 1, 3, 3, dtype=torch.uint8)
+        images[..., 0, 0] = 200
+        images[..., 1, 1] = subject
+        for row, column in ((0, 1), (1, 0), (1, 2), (2, 1)):
+            images[:, 0, row, column] = torch.arange(count, dtype=torch.uint8)
+        groups.append(images + torch.arange(channels, dtype=torch.uint8).view(-1, 1, 1))
+    return ImageBank(torch.cat(groups), counts, WHITE)
+
+
+def read(image: torch.Tensor) -> tuple[ImageClass, int]:
+    """The class and the example that an image of the legible bank shows."""
+    pixels = (image[0] * WHITE).round().int()
+    for channel, plane in enumerate((image * WHITE).round().int()):
+        assert torch.equal(plane, pixels + channel), "a channel is not that of this image, or not in its place"
+    # Counter-clockwise, the top left corner goes to the bottom left first.
+    corners = [int(pixels[at]) for at in ((0, 0), (2, 0), (2, 2), (0, 2))]
+    assert sorted(corners) == [0, 0, 0, 200]
+    return ImageClass(int(pixels[1, 1]), corners.index(200)), int(pixels[0, 1])
+
+
+def thirds(turns: range) -> dict:
+    """Subjects 0-4, 5-9 and 10-14 in the three splits."""
+    return {split: [ImageClass(5 * i + j, t) for j in range(5) for t in turns] for i, split in enumerate(SPLITS)}
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
+    sizes = WaySizes(
+        data.draw(st.integers(2, 5)), *(data.draw(st.integers(1, 3), label=key) for key in ("support", "query", "test"))
+    )
+    least = sizes.support + sizes.query + sizes.test
+    counts = torch.tensor(data.draw(st.lists(st.integers(least, least + 4), min_size=SUBJECTS, max_size=SUBJECTS)))
+    classes = thirds(range(data.draw(st.integers(1, 4), label="orientations")))
+    channels = data.draw(st.sampled_from((1, 3)), label="channels")
+    sampler = WaySampler("letters", legible_bank(counts, channels), classes, sizes)
+    split = data.draw(st.sampled_from(SPLITS))
+    n = data.draw(st.integers(1, 3), label="tasks")
+    tasks = sampler.sample(split, n, torch.Generator().manual_seed(data.draw(st.integers(0, 1000), label="seed")))
+
+    for batch, per_class in zip(tasks, (sizes.support, sizes.query, sizes.test), strict=True):
+        assert batch.x.shape == (n, sizes.n_way * per_class, channels, 3, 3)
+        assert batch.y.shape == (n, sizes.n_way * per_class)
+        assert (batch.x.dtype, batch.y.dtype) == (torch.float32, torch.int64)
+    for task in range(n):
+        shown: dict[int, set[ImageClass]] = {label: set() for label in range(sizes.n_way)}
+        examples: dict[int, list[int]] = {label: [] for label in range(sizes.n_way)}
+        for batch in tasks:
+            for image, label in zip(batch.x[task], batch.y[task].tolist(), strict=True):
+                member, example = read(image)
+                shown[label].add(member)
+                examples[label].append(example)
+        assert all(len(members) == 1 for members in shown.values()), "a label stands for two classes"
+        drawn = [next(iter(members)) for members in shown.values()]
+        assert len(set(drawn)) == sizes.n_way, "a class has two labels"
+        assert set(drawn) <= set(classes[split]), "a class of another split"
+        for label, member in enumerate(drawn):
+            assert len(examples[label]) == len(set(examples[label])) == least, "an image comes twice"
+            assert max(examples[label]) < counts[member.subject], "an image of another class"
+
+
+def test_every_class_takes_every_label_and_every_image_every_role():
+    counts = torch.tensor([4, 3] + [4] * (SUBJECTS - 2))
+    sampler = WaySampler("letters", legible_bank(counts), thirds(range(1)), WaySizes(2, 1, 1, 1))
+    tasks = sampler.sample("meta_train", 600, torch.Generator().manual_seed(0))
+    for batch in tasks:
+        seen = {
+            (*read(image), label) for task in range(600) for image, label in zip(batch.x[task], (0, 1), strict=True)
+        }
+        expected = {(ImageClass(s), e, label) for s in range(5) for e in range(counts[s]) for label in (0, 1)}
+        assert seen == expected
+
+
+def test_the_splits_of_one_sampler_share_no_image():
+    sampler = WaySampler("letters", legible_bank(torch.full((SUBJECTS,), 3)), thirds(range(4)), WaySizes(5, 1, 1, 1))
+    generator = torch.Generator().manual_seed(0)
+    subjects = [
+        {read(image)[0].subject for image in sampler.sample(split, 20, generator).query.x.flatten(0, 1)}
+        for split in SPLITS
+    ]
+    assert subjects == [set(range(5)), set(range(5, 10)), set(range(10, 15))]
+
+
+def build(sizes: WaySizes, remedy: str = "") -> WaySampler:
+    return WaySampler("letters", legible_bank(torch.tensor([6, 9] * 7 + [7])), thirds(range(1)), sizes, remedy)
+
+
+def test_what_just_fits_is_accepted():
+    build(WaySizes(5, 1, 2, 3)).sample("meta_test", 1, torch.Generator())
+
+
+def test_too_many_ways_name_the_setting_the_splits_and_the_remedy():
+    with pytest.raises(TaskError) as caught:
+        build(WaySizes(6, 1, 1, 1), remedy="or draw more letters")
+    text = str(caught.value)
+    for part in (
+        "tasks.n_way=6",
+        "meta_train has 5",
+        "meta_validation has 5",
+        "meta_test has 5",
+        "or draw more letters",
+    ):
+        assert part in text
+    assert "\n" not in text
+
+
+def test_too_many_examples_name_the_settings_and_the_smallest_class():
+    with pytest.raises(TaskError, match=r"tasks.support=2, tasks.query=3 and tasks.test=4 need 9 .* has 6; .* by 3"):
+        build(WaySizes(2, 2, 3, 4))
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("position", range(4))
+def test_a_size_that_is_not_positive_is_refused(position, value):
+    sizes = [2, 1, 1, 1]
+    sizes[position] = value
+    with pytest.raises(TaskError, match=f"tasks.{('n_way', 'support', 'query', 'test')[position]} .* but is {value}"):
+        build(WaySizes(*sizes))
+
+
+def test_class_names_say_subject_and_degrees():
+    names = class_names({"meta_train": [ImageClass(1, 0), ImageClass(0, 3)]}, ["a", "b"])
+    assert names == {"meta_train": ["b/rot000", "a/rot270"]}

@@ -127,9 +127,8 @@ def test_the_checks_find_an_upward_import_and_name_both_modules():
 
 
 def test_the_checks_find_a_cycle_within_a_rank_and_name_its_modules():
-    found = cycle(
-        {"metaopt.models.mlp": {"metaopt.tasks.images.ways"}, "metaopt.tasks.images.ways": {"metaopt.models.mlp"}}
-    )
+    mlp, ways = "metaopt.models.mlp", "metaopt.tasks.images.ways"
+    found = cycle({mlp: {ways}, ways: {mlp}})
     assert found is not None
     assert mlp in found
     assert ways in found

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from metaopt.errors import ConfigError
-from metaopt.models.conv4 import BatchNorm, Convolution, MaxPool, conv4
+from metaopt.models.conv4 import conv4
 from metaopt.types import Kind, TaskSpec
 
 NORMS = ("batch", "layer", "group", "none")

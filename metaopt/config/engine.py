@@ -63,10 +63,10 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
 
 def check_padding(task: TaskSpec, model: Model) -> None:
     """Raises ConfigError where tasks differ in width and the model cannot leave the padding out."""
-    if task.padded and not model.input_layer:
+    if task.padded and not (model.input_layer or model.masks):
         raise ConfigError(
             f"model={model.spec['name']} takes inputs of one width, but these tasks differ in the number of columns; "
-            "use model=mlp or model=linear"
+            "use model=mlp, linear or transformer"
         )
 
 

@@ -163,6 +163,7 @@ class OuterConfig:
 
 BASELINES = ("sgd", "adam", "tuned")
 BASELINE_INITS = ("policy", "fresh")
+BATCH_STATISTICS = ("both", "transductive", "inductive")
 LARGEST_SEED = 2**32 - 1
 """What Optuna's sampler takes; a larger seed would fail in the search, after all of meta-training."""
 
@@ -175,11 +176,14 @@ class EvaluationConfig:
         n_tasks: number of tasks; 0 leaves the evaluation out.
         baselines: which of sgd, adam and tuned stand beside the policy.
         baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
+        batch_statistics: how a model with batch normalisation predicts test sets: by the statistics of the test set
+            (`transductive`), of the support set (`inductive`), or in both ways, a record for each.
     """
 
     n_tasks: int = 200
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
     baseline_init: str = "policy"
+    batch_statistics: str = "both"
 
     def __post_init__(self) -> None:
         if self.n_tasks != 0:
@@ -187,6 +191,7 @@ class EvaluationConfig:
         for name in self.baselines:
             one_of("evaluation.baselines", name, BASELINES)
         one_of("evaluation.baseline_init", self.baseline_init, BASELINE_INITS)
+        one_of("evaluation.batch_statistics", self.batch_statistics, BATCH_STATISTICS)
 
 
 @dataclass
@@ -278,6 +283,7 @@ class EvaluateConfig:
     search: SearchConfig
     baselines: list[str]
     baseline_init: str = "policy"
+    batch_statistics: str = "both"
     split: str = "meta_test"
     n_tasks: int = 200
     horizon: Optional[int] = None  # noqa: UP045
@@ -290,6 +296,7 @@ class EvaluateConfig:
         for name in self.baselines:
             one_of("baselines", name, BASELINES)
         one_of("baseline_init", self.baseline_init, BASELINE_INITS)
+        one_of("batch_statistics", self.batch_statistics, BATCH_STATISTICS)
         at_least("n_tasks", self.n_tasks, 2)
         at_least("horizon", self.horizon, 1)
         within("seed", self.seed, 0, LARGEST_SEED)

@@ -92,4 +92,4 @@ def adapt(
             if progress is not None:
                 progress(count_tasks(part))
     loss, accuracy, *by_support = (torch.cat(each) for each in zip(*results, strict=True))
-    return Adaptation(loss, accuracy, Adaptation(*by_support) if by_support else None)
+    return Adaptation(loss, accuracy, Adaptation(by_support[0], by_support[1]) if by_support else None)

@@ -1,7 +1,7 @@
 """Layers of which several models are made.
 
-Images are [batch, height, width, channels] inside the models: whole vectors of channels are what processors add, compare
-and normalise fastest, and what convolutions like best.
+Images are [batch, height, width, channels] inside the models: whole vectors of channels are what processors add,
+compare and normalise fastest, and what convolutions like best.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Downsample = Literal["pool", "stride"]
 DOWNSAMPLES: tuple[Downsample, ...] = ("pool", "stride")
 
 
-class AcrossExamples(nn.Module):
+class AcrossExamples:
     """A layer that looks at several examples at once, or one made of such layers.
 
     Its `forward` takes, after x, how many of the first examples statistics are taken over; None: all of them.
@@ -57,7 +57,7 @@ class Linear(nn.Linear):
     each example.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """[batch, *, out]."""
         return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
@@ -117,10 +117,11 @@ class MeanPool(nn.Module):
         return x.mean((1, 2))
 
 
-class BatchNorm(AcrossExamples):
+class BatchNorm(nn.Module, AcrossExamples):
     """Batch normalisation with learned scale and shift, for [batch, *pixels, channels].
 
-    Written with plain reductions: unlike the fused kernel they are fast under `vmap` and in second derivatives. It keeps no running statistics: these would be state, and belong to another task as soon as there are several.
+    Written with plain reductions: unlike the fused kernel they are fast under `vmap` and in second derivatives. It
+    keeps no running statistics: these would be state, and belong to another task as soon as there are several.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:

@@ -35,8 +35,8 @@ class Model:
         input_layer: parameter tensors of the linear layer that flat inputs go into, the weight [units, inputs] first;
             empty where there is none. Their initialisation follows the width of a padded task (see `Batch`).
         roles: role of each parameter tensor, see `roles_of`.
-        masks: true where the model itself leaves out inputs that are NaN, and so the columns that a padded task does not
-            have.
+        masks: true where the model itself leaves out inputs that are NaN, such as the columns that a padded task does
+            not have.
     """
 
     spec: dict[str, Any]

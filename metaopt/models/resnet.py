@@ -74,7 +74,7 @@ def resnet(
     return model_from(module, spec, transductive=norm == "batch")
 
 
-class Residual(AcrossExamples):
+class Residual(nn.Module, AcrossExamples):
     """Two convolutions beside a shortcut, for images [batch, height, width, channels]."""
 
     def __init__(self, size_in: int, size_out: int, stride: int, norm: Norm) -> None:
@@ -93,7 +93,9 @@ class Residual(AcrossExamples):
         return self.relu(self.body(x, reference) + self.shortcut(x, reference))
 
 
-def _add_convolution(stack: Stack, suffix: str, size_in: int, size_out: int, kernel: int, stride: int, norm: Norm) -> None:
+def _add_convolution(
+    stack: Stack, suffix: str, size_in: int, size_out: int, kernel: int, stride: int, norm: Norm
+) -> None:
     # Batch normalisation subtracts whatever a bias would add.
     stack.add_module(f"conv{suffix}", Convolution(size_in, size_out, kernel, stride, bias=norm != "batch"))
     for layer in image_norm(norm, size_out):

@@ -100,6 +100,6 @@ class Places(nn.Linear):
         self.bias = nn.Parameter(torch.empty(length, width))
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """[batch, length, width]."""
         return (x.flatten(0, 1) @ self.weight.mT).unflatten(0, x.shape[:2]) + self.bias

@@ -17,9 +17,9 @@ TINY = {"width": 4, "heads": 2, "depth": 1}
 MODELS = {
     "linear": (linear, (3,), Kind.classification, 0),
     "linear-regression": (linear, (3,), Kind.regression, 0),
-    "resnet-batch": (partial(resnet, channels=[2, 3]), IMAGE, Kind.classification, 2),
-    "resnet-layer": (partial(resnet, channels=[2, 3], norm="layer", downsample="pool"), IMAGE, Kind.classification, 2),
-    "resnet-none": (partial(resnet, channels=[2, 3], norm="none"), IMAGE, Kind.classification, 2),
+    "resnet-batch": (partial(resnet, channels=[2, 3]), IMAGE, Kind.classification, 0),
+    "resnet-layer": (partial(resnet, channels=[2, 3], norm="layer", downsample="pool"), IMAGE, Kind.classification, 0),
+    "resnet-none": (partial(resnet, channels=[2, 3], norm="none"), IMAGE, Kind.classification, 1),
     "columns": (partial(transformer, **TINY), (3,), Kind.classification, 0),
     "columns-regression": (partial(transformer, **TINY), (3,), Kind.regression, 0),
     "sequence": (partial(transformer, **TINY), (3, 2), Kind.classification, 0),

@@ -52,7 +52,7 @@ def test_parameters_are_named_and_shaped_in_the_order_of_the_forward_pass(norm):
 
 
 def test_three_blocks_of_16_32_and_64_channels_are_the_smallest_network_of_the_paper():
-    # 20 layers: one convolution, 3 stages of 3 blocks of 2, and the linear one; the paper gives 0.27 million parameters.
+    # 20 layers: one convolution, 3 stages of 3 blocks of 2, and the linear one; the paper gives 0.27 M parameters.
     model = resnet(images(3, 32, 32, 10), blocks=3)
     convolutions = [name for name in model.shapes if "conv" in name and "shortcut" not in name]
     assert len(convolutions) + 1 == 20

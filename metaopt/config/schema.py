@@ -7,72 +7,14 @@ from typing import Any, Optional
 
 from metaopt.config.checks import above, at_least, one_of, whole_number, within
 from metaopt.config.device import check_device
+from metaopt.config.policy import PolicyConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import METHODS
 from metaopt.models.objective import OUTER
-from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
 DTYPES = ("float32", "float64", "bfloat16")
 
 # OmegaConf reads these annotations at run time, on Python 3.10 too: hence Optional and List-free builtins.
-
-
-@dataclass
-class StrengthConfig:
-    """See `StrengthSettings`."""
-
-    mode: str = "off"
-    value: float = 1.0
-    granularity: str = "global"
-
-
-@dataclass
-class MomentumConfig:
-    """See `MomentumSettings`."""
-
-    mode: str = "off"
-    value: float = 0.9
-
-
-@dataclass
-class InitConfig:
-    """See `InitSettings`."""
-
-    mode: str = "fresh"
-    granularity: str = "tensor"
-
-
-@dataclass
-class PolicyConfig:
-    """See `PolicySettings`, which checks it."""
-
-    name: str = "custom"
-    lr: StrengthConfig = field(default_factory=StrengthConfig)
-    l2: StrengthConfig = field(default_factory=StrengthConfig)
-    pull: StrengthConfig = field(default_factory=StrengthConfig)
-    momentum: MomentumConfig = field(default_factory=MomentumConfig)
-    schedule: str = "off"
-    init: InitConfig = field(default_factory=InitConfig)
-    optimizer: str = "metaopt"
-    preconditioner: str = "off"
-
-    def settings(self) -> PolicySettings:
-        """The same as a policy's own, checked settings."""
-
-        def strength(config: StrengthConfig) -> StrengthSettings:
-            return StrengthSettings(config.mode, config.value, config.granularity)  # type: ignore[arg-type]
-
-        return PolicySettings(
-            name=self.name,
-            lr=strength(self.lr),
-            l2=strength(self.l2),
-            pull=strength(self.pull),
-            momentum=MomentumSettings(self.momentum.mode, self.momentum.value),  # type: ignore[arg-type]
-            schedule=self.schedule,  # type: ignore[arg-type]
-            init=InitSettings(self.init.mode, self.init.granularity),  # type: ignore[arg-type]
-            optimizer=self.optimizer,
-            preconditioner=self.preconditioner,  # type: ignore[arg-type]
-        )
 
 
 @dataclass

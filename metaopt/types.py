@@ -65,12 +65,14 @@ class TaskSpec:
         output_size: number of classes, or of regression targets.
         padded: whether tasks differ in the number of columns or classes; then the sizes above are the largest, and
             batches say what is padding (see `Batch`).
+        vocabulary: where inputs are ids of words, whole numbers from 0 on: how many words there are. None: numbers.
     """
 
     kind: Kind
     input_shape: tuple[int, ...]
     output_size: int
     padded: bool = False
+    vocabulary: int | None = None
 
 
 Loss: TypeAlias = Callable[[Params, Batch], Tensor]

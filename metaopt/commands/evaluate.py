@@ -79,11 +79,11 @@ def evaluate(raw: DictConfig) -> int:
             highlight=False,
             soft_wrap=True,
         )
-        comparison = evaluate_policy(problem, policy, _terms(config, source, notes[name]), console)
+        comparisons = evaluate_policy(problem, policy, _terms(config, source, notes[name]), console)
         of_part = files.of_part(name)
-        publish(comparison, of_part, console)
-        save_figures(comparison, read_policy(policy, problem.family.spec.input_shape), of_part.figures)
-        console.print(f"Results: {of_part.results}\nFigures: {of_part.figures}", highlight=False, soft_wrap=True)
+        results = " and ".join(map(str, publish(comparisons, of_part, console)))
+        save_figures(comparisons[0], read_policy(policy, problem.family.spec.input_shape), of_part.figures)
+        console.print(f"Results: {results}\nFigures: {of_part.figures}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -210,4 +210,5 @@ def _terms(config: EvaluateConfig, source: Source, notes: tuple[str, ...]) -> Te
         budget=source.budget,
         seed=config.seed,
         notes=notes,
+        batch_statistics=config.batch_statistics,
     )

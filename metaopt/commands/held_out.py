@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -10,7 +12,7 @@ from metaopt.commands.progress import progress_bar
 from metaopt.commands.run_dir import RunFiles
 from metaopt.config.build import generator
 from metaopt.evaluation.compare import Method, compare
-from metaopt.evaluation.records import Comparison
+from metaopt.evaluation.records import BatchStatistics, Comparison
 from metaopt.evaluation.results import write_results, write_tasks_csv
 from metaopt.outer.loop import sample
 from metaopt.outer.problem import InnerProblem
@@ -40,6 +42,7 @@ class Terms:
         budget: inner steps that meta-training spent, which the search may not exceed.
         seed: of tasks, initialisations, minibatches and search.
         notes: what a reader of the result must know.
+        batch_statistics: `transductive`, `inductive` or `both`: how a model with batch statistics predicts test sets.
     """
 
     split: Split
@@ -51,10 +54,16 @@ class Terms:
     budget: int
     seed: int
     notes: tuple[str, ...] = ()
+    batch_statistics: str = "both"
 
 
-def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console: Console) -> Comparison:
-    """Trains held-out tasks with the policy and with each baseline, behind a progress bar."""
+def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console: Console) -> list[Comparison]:
+    """Trains held-out tasks with the policy and with each baseline, behind a progress bar.
+
+    Returns:
+        A comparison; of a model with batch statistics, one for each way to predict that was asked for, the transductive
+        one first.
+    """
     tasks, draws = sample(problem, terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
     members: list[str] = []
     if isinstance(problem.family, OfMembers):
@@ -76,21 +85,41 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
             split=terms.split,
             split_hash=problem.family.split_hash,
             seed=terms.seed,
-            notes=(*_notes(problem, policy, terms), *terms.notes),
+            notes=(*_notes(policy, terms), *terms.notes),
             members=members,
             unit="table" if members else "task",
             chunk=problem.chunk,
             progress=lambda _, n: advance(n),
+            statistics=_statistics(problem, terms),
+            inductive=problem.inductive,
         )
 
 
-def publish(comparison: Comparison, files: RunFiles, console: Console) -> None:
-    """Writes results.json and tasks.csv, and prints what they say: a sentence and a table."""
-    write_tasks_csv(comparison, files.tasks)
-    write_results(comparison, files.results)
-    console.print()
-    console.print(headline(comparison), style="bold", highlight=False)
-    console.print(comparison_table(comparison))
+def publish(comparisons: Sequence[Comparison], files: RunFiles, console: Console) -> list[Path]:
+    """Writes results.json and tasks.csv, and prints what they say: a sentence and a table.
+
+    Of two comparisons the second, by the statistics of the support sets, has files of its own.
+
+    Returns:
+        The files in which the results are.
+    """
+    places = [(files.results, files.tasks), (files.inductive_results, files.inductive_tasks)][: len(comparisons)]
+    for comparison, (results, tasks) in zip(comparisons, places, strict=True):
+        write_tasks_csv(comparison, tasks)
+        write_results(comparison, results)
+        way = f"{comparison.batch_statistics}: " if len(comparisons) > 1 else ""
+        console.print()
+        console.print(f"{way.capitalize()}{headline(comparison)}", style="bold", highlight=False)
+        console.print(comparison_table(comparison))
+    return [results for results, _ in places]
+
+
+def _statistics(problem: InnerProblem, terms: Terms) -> Sequence[BatchStatistics | None]:
+    """How to predict test sets."""
+    if problem.inductive is None:
+        return (None,)
+    ways: tuple[BatchStatistics, ...] = ("transductive", "inductive")
+    return [way for way in ways if terms.batch_statistics in (way, "both")]
 
 
 def _fixed(start: Initialise, settings: RuleSettings) -> Method:
@@ -121,12 +150,10 @@ def _baseline_start(problem: InnerProblem, policy: Policy, terms: Terms) -> Init
     return Policy(PolicySettings(name="fresh"), problem.model.shapes, problem.model.init, 1).start
 
 
-def _notes(problem: InnerProblem, policy: Policy, terms: Terms) -> tuple[str, ...]:
+def _notes(policy: Policy, terms: Terms) -> tuple[str, ...]:
     notes = []
     mode = policy.settings.init.mode
     if terms.baselines and mode != "fresh":
         words = "the policy's own" if terms.baseline_init == "policy" else "torch's"
         notes.append(f"the policy's initialisation is {mode}; the baselines start from {words}")
-    if problem.model.transductive:
-        notes.append("batch normalisation by the batch's own statistics: a prediction sees the whole test set's inputs")
     return tuple(notes)

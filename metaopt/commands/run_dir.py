@@ -63,6 +63,16 @@ class RunFiles:
         return self.folder / "tasks.csv"
 
     @property
+    def inductive_results(self) -> Path:
+        """The same comparison with test sets predicted by the batch statistics of the support sets."""
+        return self.folder / "results_inductive.json"
+
+    @property
+    def inductive_tasks(self) -> Path:
+        """That one, task by task."""
+        return self.folder / "tasks_inductive.csv"
+
+    @property
     def training_figure(self) -> Path:
         """The picture of meta-training, which a run writes last."""
         return self.figures / "meta_training.png"

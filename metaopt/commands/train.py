@@ -239,14 +239,14 @@ def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
     save_policy(files.policy, job.state.best, _card(run))
     rows, figures = [], []
     for part in parts_of(job.whole, policy):
-        comparison: Comparison | None = None
+        comparisons: list[Comparison] = []
         of_part = files.of_part(part.name)
         if run.config.evaluation.n_tasks:
-            comparison = evaluate_policy(part.problem, part.policy, _terms(run), console)
-            publish(comparison, of_part, console)
-            rows += method_rows(comparison)
+            comparisons = evaluate_policy(part.problem, part.policy, _terms(run), console)
+            publish(comparisons, of_part, console)
+            rows += [row for each in comparisons for row in method_rows(each)]
         reading = read_policy(part.policy, part.problem.family.spec.input_shape)
-        figures += save_figures(comparison, reading, of_part.figures)
+        figures += save_figures(comparisons[0] if comparisons else None, reading, of_part.figures)
     figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
     tracker.finish(rows or None, figures, files.policy)
     console.print(
@@ -287,4 +287,5 @@ def _terms(run: Run) -> Terms:
         tasks_per_trial=search.tasks_per_trial,
         budget=_spent(run),
         seed=run.config.seed,
+        batch_statistics=evaluation.batch_statistics,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from metaopt.config.engine import (
+    build_inductive,
     build_objective,
     check_engine,
     check_numbers_of,
@@ -167,6 +168,7 @@ def build_problem(
         chunk=(inner.chunk or MANY_TASKS) if settings.optimizer == "metaopt" else 1,
         dtype=torch.float64 if inner.dtype == "float64" else torch.float32,
         device=device,
+        inductive=build_inductive(network, family.spec, inner.dtype),
     )
 
 

@@ -24,7 +24,7 @@ from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
 from metaopt.inner.truncated import Truncated
 from metaopt.models.model import Model, count_activations
-from metaopt.models.objective import Objective, Outer, objective, objective_of
+from metaopt.models.objective import Inductive, Objective, Outer, Scores, objective_of
 from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
 from metaopt.outer.ranks import place
@@ -63,10 +63,10 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
 
 def check_padding(task: TaskSpec, model: Model) -> None:
     """Raises ConfigError where tasks differ in width and the model cannot leave the padding out."""
-    if task.padded and not model.input_layer:
+    if task.padded and not (model.input_layer or model.masks):
         raise ConfigError(
             f"model={model.spec['name']} takes inputs of one width, but these tasks differ in the number of columns; "
-            "use model=mlp or model=linear"
+            "use model=mlp, linear or transformer"
         )
 
 
@@ -78,14 +78,31 @@ def check_numbers_of(inner: InnerConfig, policy: Policy) -> None:
 
 def build_objective(model: Model, task: TaskSpec, dtype: str, outer: Outer = "loss") -> Objective:
     """Loss and scores, with the model's own computations in bfloat16 if asked for."""
+    return objective_of(_apply(model, dtype), task.kind, task.padded, outer)
+
+
+def build_inductive(model: Model, task: TaskSpec, dtype: str) -> Inductive | None:
+    """Scores by the batch statistics of other inputs; None where a model has no batch statistics."""
+    if not model.transductive:
+        return None
+    apply = _apply(model, dtype)
+
+    def scores_by(reference: Tensor) -> Scores:
+        return objective_of(lambda params, x: apply(params, x, reference), task.kind, task.padded).scores
+
+    return scores_by
+
+
+def _apply(model: Model, dtype: str) -> Callable[..., Tensor]:
+    """The model's `apply`, in bfloat16 if asked for."""
     if dtype != "bfloat16":
-        return objective(model, task.kind, task.padded, outer)
+        return model.apply
 
-    def apply(params: Params, x: Tensor) -> Tensor:
+    def apply(params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            return model.apply(params, x).float()
+            return model.apply(params, x, reference).float()
 
-    return objective_of(apply, task.kind, task.padded, outer)
+    return apply
 
 
 def with_plan(

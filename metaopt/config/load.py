@@ -120,6 +120,9 @@ def typed(raw: Any, schema: type[T], where: str = "") -> T:
         raise ConfigError(f"{prefix}{error.full_key} is missing; give {prefix}{error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         field = f"{prefix}{error.full_key}" if error.full_key else where or "the configuration"
+        if error.full_key and "is not a ListConfig" in str(error):
+            came = OmegaConf.select(raw, error.full_key)
+            raise ConfigError(f"{field} is {came!r}; it must be a list: write {field}=[{came}]") from error
         raise ConfigError(f"{field}: {_first_line(error)}") from error
     assert isinstance(result, schema)
     return result

@@ -7,72 +7,14 @@ from typing import Any, Optional
 
 from metaopt.config.checks import above, at_least, one_of, whole_number, within
 from metaopt.config.device import check_device
+from metaopt.config.policy import PolicyConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import METHODS
 from metaopt.models.objective import OUTER
-from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
 DTYPES = ("float32", "float64", "bfloat16")
 
 # OmegaConf reads these annotations at run time, on Python 3.10 too: hence Optional and List-free builtins.
-
-
-@dataclass
-class StrengthConfig:
-    """See `StrengthSettings`."""
-
-    mode: str = "off"
-    value: float = 1.0
-    granularity: str = "global"
-
-
-@dataclass
-class MomentumConfig:
-    """See `MomentumSettings`."""
-
-    mode: str = "off"
-    value: float = 0.9
-
-
-@dataclass
-class InitConfig:
-    """See `InitSettings`."""
-
-    mode: str = "fresh"
-    granularity: str = "tensor"
-
-
-@dataclass
-class PolicyConfig:
-    """See `PolicySettings`, which checks it."""
-
-    name: str = "custom"
-    lr: StrengthConfig = field(default_factory=StrengthConfig)
-    l2: StrengthConfig = field(default_factory=StrengthConfig)
-    pull: StrengthConfig = field(default_factory=StrengthConfig)
-    momentum: MomentumConfig = field(default_factory=MomentumConfig)
-    schedule: str = "off"
-    init: InitConfig = field(default_factory=InitConfig)
-    optimizer: str = "metaopt"
-    preconditioner: str = "off"
-
-    def settings(self) -> PolicySettings:
-        """The same as a policy's own, checked settings."""
-
-        def strength(config: StrengthConfig) -> StrengthSettings:
-            return StrengthSettings(config.mode, config.value, config.granularity)  # type: ignore[arg-type]
-
-        return PolicySettings(
-            name=self.name,
-            lr=strength(self.lr),
-            l2=strength(self.l2),
-            pull=strength(self.pull),
-            momentum=MomentumSettings(self.momentum.mode, self.momentum.value),  # type: ignore[arg-type]
-            schedule=self.schedule,  # type: ignore[arg-type]
-            init=InitSettings(self.init.mode, self.init.granularity),  # type: ignore[arg-type]
-            optimizer=self.optimizer,
-            preconditioner=self.preconditioner,  # type: ignore[arg-type]
-        )
 
 
 @dataclass
@@ -163,6 +105,7 @@ class OuterConfig:
 
 BASELINES = ("sgd", "adam", "tuned")
 BASELINE_INITS = ("policy", "fresh")
+BATCH_STATISTICS = ("both", "transductive", "inductive")
 LARGEST_SEED = 2**32 - 1
 """What Optuna's sampler takes; a larger seed would fail in the search, after all of meta-training."""
 
@@ -175,11 +118,14 @@ class EvaluationConfig:
         n_tasks: number of tasks; 0 leaves the evaluation out.
         baselines: which of sgd, adam and tuned stand beside the policy.
         baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
+        batch_statistics: how a model with batch normalisation predicts test sets: by the statistics of the test set
+            (`transductive`), of the support set (`inductive`), or in both ways, a record for each.
     """
 
     n_tasks: int = 200
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
     baseline_init: str = "policy"
+    batch_statistics: str = "both"
 
     def __post_init__(self) -> None:
         if self.n_tasks != 0:
@@ -187,6 +133,7 @@ class EvaluationConfig:
         for name in self.baselines:
             one_of("evaluation.baselines", name, BASELINES)
         one_of("evaluation.baseline_init", self.baseline_init, BASELINE_INITS)
+        one_of("evaluation.batch_statistics", self.batch_statistics, BATCH_STATISTICS)
 
 
 @dataclass
@@ -278,6 +225,7 @@ class EvaluateConfig:
     search: SearchConfig
     baselines: list[str]
     baseline_init: str = "policy"
+    batch_statistics: str = "both"
     split: str = "meta_test"
     n_tasks: int = 200
     horizon: Optional[int] = None  # noqa: UP045
@@ -290,6 +238,7 @@ class EvaluateConfig:
         for name in self.baselines:
             one_of("baselines", name, BASELINES)
         one_of("baseline_init", self.baseline_init, BASELINE_INITS)
+        one_of("batch_statistics", self.batch_statistics, BATCH_STATISTICS)
         at_least("n_tasks", self.n_tasks, 2)
         at_least("horizon", self.horizon, 1)
         within("seed", self.seed, 0, LARGEST_SEED)

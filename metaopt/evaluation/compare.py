@@ -11,16 +11,20 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from metaopt.errors import ConfigError
-from metaopt.evaluation.divergence import score_untrained
-from metaopt.evaluation.records import Comparison, MethodOutcome
-from metaopt.inner.adapt import adapt
+from metaopt.evaluation.divergence import Scored, score_untrained
+from metaopt.evaluation.records import BatchStatistics, Comparison, MethodOutcome
+from metaopt.inner.adapt import Adaptation, adapt
 from metaopt.inner.draws import Draws
-from metaopt.models.objective import Objective
+from metaopt.models.objective import Inductive, Objective
 from metaopt.policies.rule import Learner
 from metaopt.trees import count_tasks
 from metaopt.types import Kind, Split, TaskBatch
 
 CURVE_POINTS = 26
+STATISTICS_NOTES: dict[BatchStatistics, str] = {
+    "transductive": "batch normalisation by the statistics of the test set: a prediction sees all test inputs",
+    "inductive": "batch normalisation by the statistics of the support set: a prediction sees no other test input",
+}
 
 Progress: TypeAlias = Callable[[str, int], None]
 """(method's name, number of tasks that it has finished since the last call)."""
@@ -66,7 +70,9 @@ def compare(
     unit: str = "task",
     chunk: int = 64,
     progress: Progress | None = None,
-) -> Comparison:
+    statistics: Sequence[BatchStatistics | None] = (None,),
+    inductive: Inductive | None = None,
+) -> list[Comparison]:
     """Every method on every task, measured on the test sets.
 
     Args:
@@ -84,9 +90,11 @@ def compare(
         members, unit: see `Comparison`.
         chunk: tasks that are trained side by side; see `adapt`.
         progress: told which method finished how many tasks more.
+        statistics: how to predict the test sets, one way or both; None for a model without batch statistics.
+        inductive: scores by the batch statistics of other inputs; needed where `statistics` holds "inductive".
 
     Returns:
-        The outcomes by method, in the order of `methods`.
+        A comparison for each of `statistics`, from the same training. Its outcomes are in the order of `methods`.
 
     Raises:
         ConfigError: the first method is not "policy", or two methods have the same name.
@@ -95,9 +103,9 @@ def compare(
     _check_names([method.name for method in methods])
     steps = curve_steps(horizon)
 
-    def outcome(method: Method) -> MethodOutcome:
+    def outcomes(method: Method) -> list[MethodOutcome]:
+        """One for each of `statistics`."""
         began = time.perf_counter()
-        report = None if progress is None else partial(progress, method.name)
         found = adapt(
             method.learner,
             objective,
@@ -107,37 +115,53 @@ def compare(
             on="test",
             record=steps.tolist(),
             chunk=chunk,
-            progress=report,
+            progress=None if progress is None else partial(progress, method.name),
+            inductive=inductive if "inductive" in statistics else None,
         )
-        loss, accuracy = (scores.double().cpu().numpy() for scores in found)
+        scored = [_scored(found, way) for way in statistics]
         seconds = time.perf_counter() - began
-        scored = score_untrained(loss, accuracy)
-        return MethodOutcome(
-            name=method.name,
-            description=method.description,
-            loss=scored.loss[:, -1],
-            accuracy=None if kind is Kind.regression else scored.accuracy[:, -1],
-            curve=scored.loss,
-            diverged=scored.diverged,
-            seconds=seconds + method.search_seconds,
-            inner_steps=count_tasks(tasks) * horizon + method.search_steps,
-            trials=method.trials,
-            settings=method.settings,
-        )
+        return [_outcome(method, each, kind, seconds, count_tasks(tasks) * horizon) for each in scored]
 
-    return Comparison(
-        tasks=family_name,
-        kind=kind.value,
-        split=split,
-        split_hash=split_hash,
-        n_tasks=count_tasks(tasks),
-        horizon=horizon,
-        seed=seed,
-        curve_steps=steps,
-        methods={method.name: outcome(method) for method in methods},
-        notes=tuple(notes),
-        members=tuple(members),
-        unit=unit,
+    trained = {method.name: outcomes(method) for method in methods}
+    return [
+        Comparison(
+            tasks=family_name,
+            kind=kind.value,
+            split=split,
+            split_hash=split_hash,
+            n_tasks=count_tasks(tasks),
+            horizon=horizon,
+            seed=seed,
+            curve_steps=steps,
+            methods={name: each[i] for name, each in trained.items()},
+            notes=(*notes, *([STATISTICS_NOTES[way]] if way else [])),
+            members=tuple(members),
+            unit=unit,
+            batch_statistics=way,
+        )
+        for i, way in enumerate(statistics)
+    ]
+
+
+def _scored(found: Adaptation, way: BatchStatistics | None) -> Scored:
+    if way == "inductive":
+        assert found.inductive is not None, "statistics holds 'inductive': give compare the inductive scores"
+        found = found.inductive
+    return score_untrained(found.loss.double().cpu().numpy(), found.accuracy.double().cpu().numpy())
+
+
+def _outcome(method: Method, scored: Scored, kind: Kind, seconds: float, inner_steps: int) -> MethodOutcome:
+    return MethodOutcome(
+        name=method.name,
+        description=method.description,
+        loss=scored.loss[:, -1],
+        accuracy=None if kind is Kind.regression else scored.accuracy[:, -1],
+        curve=scored.loss,
+        diverged=scored.diverged,
+        seconds=seconds + method.search_seconds,
+        inner_steps=inner_steps + method.search_steps,
+        trials=method.trials,
+        settings=method.settings,
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+BatchStatistics: TypeAlias = Literal["transductive", "inductive"]
+"""What normalises a prediction: statistics of all the test inputs together, or of the task's support set."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Comparison:
         notes: what a reader must know, such as that batch normalisation saw the whole test batch.
         members: name of what each task is a draw from, such as its table, [tasks]; empty where tasks are independent.
         unit: what means and intervals are over: "task", or what `members` are: "table".
+        batch_statistics: how test sets were predicted; None where the model has no batch statistics.
     """
 
     tasks: str
@@ -71,3 +75,4 @@ class Comparison:
     notes: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     unit: str = "task"
+    batch_statistics: BatchStatistics | None = None

@@ -59,6 +59,7 @@ def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[
         "n_units": shown.n_tasks,
         "horizon": comparison.horizon,
         "seed": comparison.seed,
+        "batch_statistics": comparison.batch_statistics,
         "versions": dict(versions),
         "notes": list(comparison.notes),
         "methods": {
@@ -95,8 +96,9 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
 def method_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The comparison as a flat table: a row per method, its intervals as two columns each; for trackers."""
     rows = []
+    statistics = {"batch_statistics": comparison.batch_statistics} if comparison.batch_statistics else {}
     for name, record in results_record(comparison, {})["methods"].items():
-        row: dict[str, Any] = {"method": name, "description": record["description"]}
+        row: dict[str, Any] = {"method": name, "description": record["description"]} | statistics
         for quantity in ("loss", "accuracy"):
             interval = record[quantity]
             if interval is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
-from metaopt.models.objective import Objective
+from metaopt.models.objective import Inductive, Objective
 from metaopt.policies.rule import Learner
 from metaopt.trees import chunks, count_tasks, take_tasks
 from metaopt.types import Batch, Params, TaskBatch
@@ -22,10 +22,12 @@ class Adaptation(NamedTuple):
     Attributes:
         loss: [tasks, points].
         accuracy: [tasks, points]; NaN for regression.
+        inductive: the same by the batch statistics of the support sets; None where that was not asked for.
     """
 
     loss: Tensor
     accuracy: Tensor
+    inductive: Adaptation | None = None
 
 
 def adapt(
@@ -38,6 +40,7 @@ def adapt(
     record: Sequence[int] | None = None,
     chunk: int = 64,
     progress: Callable[[int], None] | None = None,
+    inductive: Inductive | None = None,
 ) -> Adaptation:
     """Trains on each task's support set and scores on another set.
 
@@ -52,6 +55,8 @@ def adapt(
         chunk: tasks that are trained side by side; bounds the memory. 1 trains task by task without `vmap`, as torch's
             own optimizers need it.
         progress: called with the number of tasks that were finished since the last call.
+        inductive: score besides by the batch statistics of the whole support set, so that a prediction depends on no
+            other example that is scored. Training itself is the same.
 
     Returns:
         Losses and accuracies, one point for each distinct entry of `record`, in increasing order.
@@ -59,21 +64,21 @@ def adapt(
     points = frozenset((0, horizon) if record is None else record)
     gradient = exact_gradient(objective.loss)
 
-    def train(noise: Params, order: Tensor | None, support: Batch, scored: Batch) -> tuple[Tensor, Tensor]:
+    def train(noise: Params, order: Tensor | None, support: Batch, scored: Batch) -> tuple[Tensor, ...]:
+        ways = [objective.scores] if inductive is None else [objective.scores, inductive(support.x)]
         params, rule = learner(noise)
         state = rule.init(params)
-        scores: list[tuple[Tensor, Tensor]] = []
+        scores: list[list[Tensor]] = []
         for step in range(horizon + 1):
             if step in points:
-                scores.append(objective.scores(params, scored))
+                scores.append([score for way in ways for score in way(params, scored)])
             if step < horizon:
                 batch = minibatch(support, order, step)
                 params, state, _ = inner_step(gradient, rule, params, state, batch, step)
-        losses, accuracies = zip(*scores, strict=True)
-        return torch.stack(losses), torch.stack(accuracies)
+        return tuple(torch.stack(each) for each in zip(*scores, strict=True))
 
     side_by_side = torch.func.vmap(train, in_dims=(0, None if draws.order is None else 0, 0, 0))
-    results: list[tuple[Tensor, Tensor]] = []
+    results: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks), chunk):
             part, some = take_tasks(tasks, group), take_draws(draws, group)
@@ -82,11 +87,9 @@ def adapt(
                 results.append(side_by_side(some.noise, some.order, part.support, scored))
             else:
                 task, alone = take_tasks(part, 0), take_draws(some, 0)
-                loss, accuracy = train(
-                    alone.noise, alone.order, task.support, task.query if on == "query" else task.test
-                )
-                results.append((loss[None], accuracy[None]))
+                found = train(alone.noise, alone.order, task.support, task.query if on == "query" else task.test)
+                results.append(tuple(each[None] for each in found))
             if progress is not None:
                 progress(count_tasks(part))
-    losses, accuracies = zip(*results, strict=True)
-    return Adaptation(torch.cat(losses), torch.cat(accuracies))
+    loss, accuracy, *by_support = (torch.cat(each) for each in zip(*results, strict=True))
+    return Adaptation(loss, accuracy, Adaptation(by_support[0], by_support[1]) if by_support else None)

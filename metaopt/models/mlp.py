@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from metaopt.models.model import Model, model_from
+from metaopt.models.model import Model, check_numbers, model_from
 from metaopt.types import TaskSpec
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
@@ -32,7 +32,11 @@ def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation
 
     Returns:
         A model with parameters `hidden0.weight`, `hidden0.bias`, …, `output.weight`, `output.bias`.
+
+    Raises:
+        ConfigError: the inputs are ids of words.
     """
+    check_numbers(task, "mlp")
     sizes = [math.prod(task.input_shape), *widths]
     module = nn.Sequential()
     module.add_module("flatten", nn.Flatten())

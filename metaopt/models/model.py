@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metaopt.errors import ConfigError
 from metaopt.models.roles import roles_of
-from metaopt.types import Params
+from metaopt.models.tokens import Embedding
+from metaopt.types import Params, TaskSpec
 
 
 class Moments(NamedTuple):
@@ -28,10 +30,13 @@ class Model:
         module: the torch module that gives the structure. Its parameter values are never used.
         shapes: shape of each parameter tensor, in the order of the forward pass.
         init: mean and standard deviation of torch's own initialisation, by parameter tensor.
-        transductive: true where a prediction depends on the other examples of its batch (batch statistics).
+        transductive: true where a prediction depends on the other examples of its batch (batch statistics). The module
+            then takes a second argument: how many of the first examples the statistics are of.
         input_layer: parameter tensors of the linear layer that flat inputs go into, the weight [units, inputs] first;
             empty where there is none. Their initialisation follows the width of a padded task (see `Batch`).
         roles: role of each parameter tensor, see `roles_of`.
+        masks: true where the model itself leaves out inputs that are NaN, such as the columns that a padded task does
+            not have.
     """
 
     spec: dict[str, Any]
@@ -41,18 +46,48 @@ class Model:
     transductive: bool = False
     input_layer: tuple[str, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
+    masks: bool = False
 
-    def apply(self, params: Params, x: Tensor) -> Tensor:
+    def apply(self, params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Outputs for one task.
 
         Args:
             params: every parameter of `shapes`.
             x: [examples, *input].
+            reference: what batch statistics are of, [others, *input], so that a prediction does not depend on the other
+                examples of `x` (inductive); None: of `x`. A model without batch statistics does not look at it.
 
         Returns:
             [examples, outputs].
         """
-        return torch.func.functional_call(self.module, params, (x,))
+        if reference is None or not self.transductive:
+            return torch.func.functional_call(self.module, params, (x,))
+        n = len(reference)
+        return torch.func.functional_call(self.module, params, (torch.cat([reference, x]), n))[n:]
+
+
+def check_images(task: TaskSpec, name: str) -> tuple[int, int, int]:
+    """Channels, height and width of a task's inputs, for the model `name`.
+
+    Raises:
+        ConfigError: the inputs are not images.
+    """
+    if len(task.input_shape) != 3:
+        raise ConfigError(
+            f"model={name} needs images (channels, height, width), but the tasks have inputs of shape "
+            f"{task.input_shape}; use model=mlp"
+        )
+    channels, height, width = task.input_shape
+    return channels, height, width
+
+
+def check_numbers(task: TaskSpec, name: str) -> None:
+    """Raises ConfigError where inputs are ids of words, which the model `name` would take for quantities."""
+    if task.vocabulary is not None:
+        raise ConfigError(
+            f"model={name} takes numbers, but the tasks' inputs are ids of {task.vocabulary} words; "
+            "use model=transformer"
+        )
 
 
 def count_activations(model: Model, x: Tensor) -> int:
@@ -74,15 +109,19 @@ def count_activations(model: Model, x: Tensor) -> int:
 
 
 def model_from(
-    module: nn.Module, spec: dict[str, Any], transductive: bool = False, input_layer: tuple[str, ...] = ()
+    module: nn.Module,
+    spec: dict[str, Any],
+    transductive: bool = False,
+    input_layer: tuple[str, ...] = (),
+    masks: bool = False,
 ) -> Model:
-    """Wraps a module made of linear, convolution and normalisation layers."""
+    """Wraps a module made of linear, convolution, embedding and normalisation layers; see `Model`."""
     init: dict[str, Moments] = {}
     for path, layer in module.named_modules():
         for name, parameter in layer.named_parameters(prefix=path, recurse=False):
             init[name] = _default_moments(layer, name, parameter)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    return Model(spec, module, shapes, init, transductive, input_layer, roles_of(module))
+    return Model(spec, module, shapes, init, transductive, input_layer, roles_of(module), masks)
 
 
 def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:
@@ -90,5 +129,7 @@ def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:
         # torch draws weight and bias from U(-b, b) with b = 1/sqrt(fan_in); its standard deviation is b/sqrt(3).
         fan_in = layer.weight[0].numel()
         return Moments(0.0, (3 * fan_in) ** -0.5)
+    if isinstance(layer, Embedding):
+        return Moments(0.0, layer.std)
     is_scale = name.endswith("weight")
     return Moments(1.0 if is_scale else 0.0, 0.0)

@@ -27,6 +27,10 @@ class Scores(Protocol):
         ...
 
 
+Inductive: TypeAlias = Callable[[Tensor], Scores]
+"""Inputs that batch statistics are of, [others, *input] -> scores whose predictions depend on no other example."""
+
+
 class Objective(NamedTuple):
     """What the loops minimise and what they report.
 

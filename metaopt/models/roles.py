@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from metaopt.models.tokens import Embedding
+
 POSITIONS = ("first", "hidden", "last")
 PARTS = ("weight", "bias", "norm")
 ROLES = tuple(f"{position}.{part}" for position in POSITIONS for part in PARTS)
@@ -36,7 +38,7 @@ def roles_of(module: nn.Module) -> dict[str, str]:
     return roles
 
 
-_COUNTED = (nn.Linear, nn.Conv2d, nn.Embedding)
+_COUNTED = (nn.Linear, nn.Conv2d, Embedding)
 
 
 def _part(layer: nn.Module, name: str, dimensions: int) -> str:

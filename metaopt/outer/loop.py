@@ -21,6 +21,7 @@ from metaopt.outer.problem import InnerProblem, OuterSettings
 from metaopt.outer.ranks import Alone, Ranks
 from metaopt.outer.state import MetaState
 from metaopt.policies.policy import Policy
+from metaopt.tasks.family import check_words
 from metaopt.trees import cast_tasks, cloned, count_tasks, take_tasks
 from metaopt.types import Split, TaskBatch
 
@@ -102,9 +103,11 @@ def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generat
     Sampled on the CPU, so that equal seeds give equal tasks on every device.
     """
     tasks = problem.family.sample(split, n, generator)
+    if problem.family.spec.vocabulary is not None:
+        check_words(problem.family.name, tasks, problem.family.spec.vocabulary)
     n_support = tasks.support.x.shape[1]
     draws = draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
-    if problem.family.spec.padded:
+    if problem.family.spec.padded and not problem.model.masks:
         tasks, draws = fit_to_width(tasks, draws, problem.model.input_layer)
     return cast_tasks(tasks, problem.dtype, problem.device), cast_draws(draws, problem.dtype, problem.device)
 

@@ -9,7 +9,7 @@ import torch
 
 from metaopt.inner.hypergradient import HypergradientMethod
 from metaopt.models.model import Model
-from metaopt.models.objective import Objective
+from metaopt.models.objective import Inductive, Objective
 from metaopt.tasks.family import TaskFamily
 from metaopt.types import CPU
 
@@ -28,6 +28,7 @@ class InnerProblem:
         chunk: tasks that are trained side by side.
         dtype: of parameters, tasks and draws.
         device: where these are; tasks and draws are sampled on the CPU and then moved there.
+        inductive: scores by the batch statistics of other inputs; None where the model has no batch statistics.
     """
 
     family: TaskFamily
@@ -39,6 +40,7 @@ class InnerProblem:
     chunk: int = 64
     dtype: torch.dtype = torch.float32
     device: torch.device = CPU
+    inductive: Inductive | None = None
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def tune(
 
     def query_loss(settings: RuleSettings) -> float:
         found = adapt(fixed_learner(start, settings), objective, tasks, draws, horizon, on="query", chunk=chunk)
-        loss, accuracy = (scores.double().cpu().numpy() for scores in found)
+        loss, accuracy = (scores.double().cpu().numpy() for scores in found[:2])
         return float(score_untrained(loss, accuracy).loss[:, -1].mean())
 
     tried: list[tuple[float, RuleSettings]] = []

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from metaopt.errors import TaskError
+from metaopt.errors import DataError, TaskError
 from metaopt.types import Split, TaskBatch, TaskSpec
 
 
@@ -95,6 +95,27 @@ def check_disjoint(family: str, splits: Mapping[Split, Iterable[str]]) -> None:
                     "leave it in one of them"
                 )
             seen[member] = split
+
+
+def check_words(family: str, tasks: TaskBatch, vocabulary: int) -> None:
+    """Make sure that inputs are ids of words, which no model checks: a wrong one would be read as another word.
+
+    Args:
+        family: name of the family, for the error.
+        tasks: any tasks of it.
+        vocabulary: number of words. NaN stands where an input has no word.
+
+    Raises:
+        DataError: naming an id that is none.
+    """
+    for batch in tasks:
+        ids = batch.x[~batch.x.isnan()]
+        wrong = ids[(ids < 0) | (ids >= vocabulary) | (ids != ids.round())]
+        if len(wrong):
+            raise DataError(
+                f"{family}: inputs are ids of words, whole numbers from 0 to {vocabulary - 1}, but one is "
+                f"{wrong[0].item():g}; mend the family's sample, or give its spec the right vocabulary"
+            )
 
 
 def shuffled(members: Iterable[str], seed: int, salt: str = "") -> list[str]:

@@ -102,7 +102,7 @@ def test_what_is_finished_is_read_and_what_was_interrupted_is_gone_on_with(comma
     again = published.measure(row, [0, 1], tmp_path, ["threads=2"])
     assert len(commands) == 2
     assert again == measured
-    assert (measured.mean.mean, measured.n_tasks) == (1.5, 600)
+    assert [(each.mean.mean, each.n_tasks) for each in measured] == [(1.5, 600)]
 
 
 def test_results_of_other_settings_are_not_taken_for_these(commands, tmp_path):
@@ -139,7 +139,26 @@ def test_tables_show_ours_beside_the_papers():
     assert published.table(rows).row_count == 2
 
 
+def test_both_kinds_of_batch_statistics_have_a_line(commands, tmp_path):
+    row = ROWS["omniglot_5way_1shot/maml"]
+    for seed, (first, second) in enumerate([(0.99, 0.97), (0.97, 0.95)]):
+        folder = tmp_path / row.name / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        for name, mean, way in [("", first, "transductive"), ("_inductive", second, "inductive")]:
+            text = json.dumps(record(mean, "accuracy") | {"batch_statistics": way})
+            (folder / f"results{name}.json").write_text(text)
+    measured = published.measure(row, [0, 1], tmp_path, [])
+    assert not commands
+    assert [(each.statistics, round(each.mean.mean, 6)) for each in measured] == [
+        ("transductive", 98.0),
+        ("inductive", 96.0),
+    ]
+    assert published.table(measured).row_count == 2
+
+
 def test_the_record_says_where_the_test_sets_statistics_were_used():
+    assert published.statistics(record(0.9) | {"batch_statistics": "inductive"}) == "inductive"
+    assert published.statistics(record(0.9) | {"batch_statistics": None}) == ""
     note = "batch normalisation by the batch's own statistics: a prediction sees the whole test set's inputs"
     assert published.statistics(record(0.9, "accuracy", notes=[note])) == "transductive"
     assert published.statistics(record(0.9)) == ""

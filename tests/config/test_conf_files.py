@@ -10,7 +10,8 @@ from metaopt.config.build import check_engine
 from metaopt.config.families import MODELS, tasks_schemas
 from metaopt.config.load import evaluate_config, train_config
 from metaopt.config.mixture import MIXTURE, MixtureConfig
-from metaopt.config.schema import PolicyConfig, TrackingConfig
+from metaopt.config.policy import PolicyConfig
+from metaopt.config.schema import TrackingConfig
 
 CONF = config_folder()
 FAMILIES = tasks_schemas() | {MIXTURE: MixtureConfig}

@@ -35,6 +35,7 @@ WRONG = [
     ("evaluation.n_tasks=1", "evaluation.n_tasks", "1"),
     ("evaluation.baselines=[sgd,lion]", "evaluation.baselines", "lion"),
     ("evaluation.baseline_init=zero", "evaluation.baseline_init", "zero"),
+    ("evaluation.batch_statistics=running", "evaluation.batch_statistics", "running"),
     ("search.trials=0", "search.trials", "0"),
     ("search.tasks_per_trial=0", "search.tasks_per_trial", "0"),
     ("tracking.name=diary", "tracking.name", "diary"),
@@ -76,6 +77,23 @@ WRONG_CONV = [
     ("model.norm=spectral", "model.norm", "spectral"),
     ("model.downsample=none", "model.downsample", "none"),
 ]
+WRONG_RESNET = [
+    ("model.channels=[]", "model.channels", "[]"),
+    ("model.channels=[8,0]", "model.channels", "0"),
+    ("model.channels=8", "model.channels", "8"),
+    ("model.blocks=0", "model.blocks", "0"),
+    ("model.norm=spectral", "model.norm", "spectral"),
+    ("model.downsample=none", "model.downsample", "none"),
+]
+WRONG_TRANSFORMER = [
+    ("model.width=0", "model.width", "0"),
+    ("model.heads=0", "model.heads", "0"),
+    ("model.depth=0", "model.depth", "0"),
+    ("model.mlp_ratio=0", "model.mlp_ratio", "0"),
+    ("model.activation=sin", "model.activation", "sin"),
+    ("model.patch=0", "model.patch", "0"),
+    ("model.positions=often", "model.positions", "often"),
+]
 WRONG_EVALUATION = [
     ("n_tasks=1", "n_tasks", "1"),
     ("n_tasks=0", "n_tasks", "0"),
@@ -83,6 +101,7 @@ WRONG_EVALUATION = [
     ("split=test", "split", "test"),
     ("baselines=[lion]", "baselines", "lion"),
     ("baseline_init=zero", "baseline_init", "zero"),
+    ("batch_statistics=running", "batch_statistics", "running"),
     ("search.trials=0", "search.trials", "0"),
     ("seed=4294967296", "seed", "4294967296"),
     ("device=gpu", "device", "gpu"),
@@ -118,6 +137,16 @@ def test_a_wrong_setting_is_named_in_full_with_what_came(composed, override, fie
 @pytest.mark.parametrize(("override", "field", "came"), WRONG_CONV, ids=[case[0] for case in WRONG_CONV])
 def test_so_is_one_of_a_convolutional_network(composed, override, field, came):
     assert_names(message(checked, composed("model=conv4", override)), field, came)
+
+
+@pytest.mark.parametrize(("override", "field", "came"), WRONG_RESNET, ids=[case[0] for case in WRONG_RESNET])
+def test_so_is_one_of_a_residual_network(composed, override, field, came):
+    assert_names(message(checked, composed("model=resnet", override)), field, came)
+
+
+@pytest.mark.parametrize(("override", "field", "came"), WRONG_TRANSFORMER, ids=[case[0] for case in WRONG_TRANSFORMER])
+def test_so_is_one_of_a_transformer(composed, override, field, came):
+    assert_names(message(checked, composed("model=transformer", override)), field, came)
 
 
 @pytest.mark.parametrize(("override", "field", "came"), WRONG_EVALUATION, ids=[case[0] for case in WRONG_EVALUATION])

@@ -15,6 +15,8 @@ def file(tmp_path):
         (),
         ("tasks=omniglot", "model=conv4", "policy=lslr", "tracking=none"),  # modes "off", which YAML reads as false
         ("tasks=sinusoid", "inner.batch_size=null", "outer.clip=null", "model.widths=[]", "outer.lr=1e-5"),
+        ("model=resnet", "model.channels=[4,8]", "evaluation.batch_statistics=inductive"),
+        ("model=transformer", "model.patch=4", "model.positions=false"),
         ("run_dir='runs/mit Umlaut ä: #1'", "policy.name=null_", "tracking.project='12'"),
     ],
 )

@@ -54,9 +54,15 @@ def draws():
     return draw(SHAPES, N_TASKS, HORIZON, 4, 12, torch.Generator().manual_seed(1))
 
 
-def run(methods, tasks, draws, kind=Kind.classification, progress=None, objective=OBJECTIVE):
+def run(*given, **options):
+    """The only comparison."""
+    (comparison,) = run_all(*given, **options)
+    return comparison
+
+
+def run_all(methods, tasks, draws, kind=Kind.classification, progress=None, objective=OBJECTIVE, **options):
     where = {"family_name": "corners", "split": "meta_test", "split_hash": "abc", "seed": 3, "notes": ("note",)}
-    return compare(methods, objective, tasks, draws, HORIZON, kind=kind, progress=progress, **where)
+    return compare(methods, objective, tasks, draws, HORIZON, kind=kind, progress=progress, **where, **options)
 
 
 def test_methods_that_share_the_start_have_equal_untrained_losses(tasks, draws):
@@ -148,6 +154,44 @@ def test_progress_tells_each_method_and_all_of_its_tasks(tasks, draws):
 
     run([POLICY, SGD], tasks, draws, progress=progress)
     assert told == {"policy": N_TASKS, "sgd": N_TASKS}
+
+
+def shifted(reference):
+    """As if predictions were normalised by the reference."""
+    centre = reference.mean(0)
+    return lambda params, batch: scores(params, batch._replace(x=batch.x - centre))
+
+
+def test_one_training_is_scored_by_both_kinds_of_batch_statistics(tasks, draws):
+    told = []
+    both = run_all(
+        [POLICY, SGD],
+        tasks,
+        draws,
+        statistics=("transductive", "inductive"),
+        inductive=shifted,
+        progress=lambda _, n: told.append(n),
+    )
+    assert sum(told) == 2 * N_TASKS, "it was trained twice"
+    assert [each.batch_statistics for each in both] == ["transductive", "inductive"]
+    assert [("test set" in each.notes[-1], "support set" in each.notes[-1]) for each in both] == [
+        (True, False),
+        (False, True),
+    ]
+    usual = run([POLICY, SGD], tasks, draws)
+    assert usual.batch_statistics is None
+    assert usual.notes == ("note",)
+    (alone,) = run_all([POLICY, SGD], tasks, draws, statistics=("inductive",), inductive=shifted)
+    for name in ("policy", "sgd"):
+        np.testing.assert_array_equal(both[0].methods[name].curve, usual.methods[name].curve)
+        np.testing.assert_array_equal(both[1].methods[name].curve, alone.methods[name].curve)
+        assert not np.isclose(both[0].methods[name].loss, both[1].methods[name].loss).any()
+    centres = tasks.support.x.mean(1, keepdim=True)
+    moved = tasks._replace(test=tasks.test._replace(x=tasks.test.x - centres))
+    expected = run([POLICY, SGD], moved, draws)
+    for name in ("policy", "sgd"):
+        np.testing.assert_allclose(both[1].methods[name].curve, expected.methods[name].curve, rtol=1e-5)
+        np.testing.assert_array_equal(both[1].methods[name].accuracy, expected.methods[name].accuracy)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from metaopt.evaluation.records import Comparison, MethodOutcome
-from metaopt.evaluation.results import package_versions, results_record, write_results, write_tasks_csv
+from metaopt.evaluation.results import (
+    method_rows,
+    package_versions,
+    results_record,
+    write_results,
+    write_tasks_csv,
+)
 
 CONTRACT = {
     "format", "tasks", "split", "split_hash", "n_tasks", "horizon", "seed", "versions", "methods",
@@ -62,7 +69,7 @@ def test_the_file_keeps_the_contract(found, tmp_path):
     write_results(found, tmp_path / "results.json")
     record = read_strictly(tmp_path / "results.json")
     assert set(record) >= CONTRACT
-    assert set(record) - CONTRACT == {"kind", "notes", "unit", "n_units"}
+    assert set(record) - CONTRACT == {"kind", "notes", "unit", "n_units", "batch_statistics"}
     assert record["format"] == 1
     assert {key: record[key] for key in ("tasks", "split", "split_hash", "n_tasks", "horizon", "seed")} == {
         "tasks": "sinusoids",
@@ -83,6 +90,13 @@ def test_the_file_keeps_the_contract(found, tmp_path):
     tuned = record["methods"]["tuned"]
     assert set(tuned["vs_policy"]) == {"mean_difference", "ci95", "win_rate", "accuracy"}
     assert (tuned["trials"], tuned["diverged"], tuned["inner_steps"], tuned["seconds"]) == (7, 1, 30, 1.5)
+
+
+@pytest.mark.parametrize("statistics", ["transductive", "inductive", None])
+def test_the_record_says_what_normalised_predictions(found, statistics):
+    comparison = replace(found, batch_statistics=statistics)
+    assert results_record(comparison, {})["batch_statistics"] == statistics
+    assert {row.get("batch_statistics") for row in method_rows(comparison)} == {statistics}
 
 
 def test_numbers_are_means_over_tasks_paired_with_the_policy(found):

@@ -1,11 +1,12 @@
 import pytest
 import torch
-from inner_problems import REGIMES, make_problem, mlp_problem, tiny_mlp
+from inner_problems import REGIMES, conv4_problem, make_problem, mlp_problem, tiny_mlp
 
 from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import take_draws
 from metaopt.inner.reverse import Reverse
 from metaopt.inner.unroll import exact_gradient, unroll
+from metaopt.models.objective import objective_of
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.trees import take_tasks
 from metaopt.types import Batch, Kind
@@ -97,3 +98,32 @@ def test_torchs_own_optimizers_train_task_by_task():
             optimizer.step()
         # higher's Adam adds ε before the bias correction, and torch's after it.
         assert found.loss[i, -1].item() == pytest.approx(problem.objective.loss(params, task.query).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 64])
+def test_inductive_scores_are_those_by_the_support_sets_statistics(chunk):
+    problem = conv4_problem("from_scratch", "tensor", "batch", seed=2)
+
+    def inductive(reference):
+        return objective_of(lambda params, x: problem.model.apply(params, x, reference), problem.kind).scores
+
+    found = adapted(problem, chunk=chunk, inductive=inductive)
+    expected = adapted(problem, chunk=chunk)
+    assert expected.inductive is None
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-12, atol=0)
+    assert not torch.isclose(found.inductive.loss, found.loss).any()
+
+    # A test set that is the support set has the same statistics both ways.
+    same = adapted(problem._replace(tasks=problem.tasks._replace(test=problem.tasks.support)), inductive=inductive)
+    torch.testing.assert_close(same.inductive.loss, same.loss, rtol=1e-9, atol=0)
+
+    # Losses are means over examples: by the support set's statistics they are those of each example alone.
+    n = problem.tasks.test.x.shape[1]
+
+    def alone(i):
+        test = Batch(problem.tasks.test.x[:, i : i + 1], problem.tasks.test.y[:, i : i + 1])
+        return adapted(problem._replace(tasks=problem.tasks._replace(test=test)), inductive=inductive)
+
+    each = [alone(i) for i in range(n)]
+    torch.testing.assert_close(torch.stack([one.inductive.loss for one in each]).mean(0), found.inductive.loss)
+    assert not torch.isclose(torch.stack([one.loss for one in each]).mean(0), found.loss).any()

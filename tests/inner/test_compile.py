@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch._inductor.compile_fx as inductor
+from inner_interpreter import Interpreter
 from inner_modes import ALL
 from inner_problems import (
     above,
@@ -119,14 +120,6 @@ def test_what_was_compiled_is_found_again():
 
 
 # Traced alone: as they are compiled, but what was traced is interpreted ----------------------------------------------
-
-
-class Interpreter(torch.fx.Interpreter):
-    """Runs a traced graph as inductor does, which does not mind how the tensors between the operations lie."""
-
-    def call_function(self, target, args, kwargs):
-        target = torch.ops.aten.reshape.default if target is torch.ops.aten.view.default else target
-        return super().call_function(target, args, kwargs)
 
 
 @pytest.fixture

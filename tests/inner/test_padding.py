@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,8 +9,10 @@ from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import Draws, draw
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.padding import fit_to_width
+from metaopt.models.linear import linear
 from metaopt.models.mlp import mlp
 from metaopt.models.objective import objective
+from metaopt.models.transformer import transformer
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
@@ -24,12 +28,12 @@ SETTINGS = PolicySettings(
 class Case:
     """One task in its own size, and the same beside other columns and classes that it does not have."""
 
-    def __init__(self, kind, columns, classes, more_columns, more_classes, widths, outer="loss"):
+    def __init__(self, kind, columns, classes, more_columns, more_classes, build, outer="loss"):
         outer = outer if kind is Kind.classification else "loss"
         outputs = classes if kind is Kind.classification else 1
         wide_outputs = classes + more_classes if kind is Kind.classification else 1
-        self.narrow = mlp(TaskSpec(kind, (columns,), outputs), widths)
-        self.wide = mlp(TaskSpec(kind, (columns + more_columns,), wide_outputs, padded=True), widths)
+        self.narrow = build(TaskSpec(kind, (columns,), outputs))
+        self.wide = build(TaskSpec(kind, (columns + more_columns,), wide_outputs, padded=True))
         generator = torch.Generator().manual_seed(0)
         self.objectives = (objective(self.narrow, kind, outer=outer), objective(self.wide, kind, True, outer))
         sets = [self._batches(kind, generator, columns, classes, more_columns, more_classes) for _ in range(3)]
@@ -39,7 +43,9 @@ class Case:
         draws = Draws({name: noise.double() for name, noise in draws.noise.items()}, draws.order)
         cut = {name: noise[tuple(map(slice, (1, *shape)))] for (name, shape), noise in self._of(draws)}
         self.draws = Draws(cut, draws.order)
-        self.padded, self.padded_draws = fit_to_width(padded, draws, self.wide.input_layer)
+        self.padded, self.padded_draws = padded, draws
+        if not self.wide.masks:
+            self.padded, self.padded_draws = fit_to_width(padded, draws, self.wide.input_layer)
 
     def _of(self, draws):
         return zip(self.narrow.shapes.items(), draws.noise.values(), strict=True)
@@ -64,7 +70,9 @@ cases = st.builds(
     st.integers(2, 4),
     st.integers(0, 5),
     st.integers(0, 3),
-    st.sampled_from([[], [5], [3, 4]]),
+    st.sampled_from(
+        [linear, partial(mlp, widths=[5]), partial(mlp, widths=[3, 4]), partial(transformer, width=4, heads=2, depth=1)]
+    ),
     st.sampled_from(["loss", "error_surrogate"]),
 )
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from metaopt.errors import ConfigError
-from metaopt.models.conv4 import BatchNorm, Convolution, MaxPool, conv4
+from metaopt.models.conv4 import conv4
 from metaopt.types import Kind, TaskSpec
 
 NORMS = ("batch", "layer", "group", "none")
@@ -78,20 +78,6 @@ def test_the_forward_pass_is_what_it_says(downsample, channels):
     torch.testing.assert_close(model.apply(params, h), expected)
 
 
-def test_batch_normalisation_is_torchs_in_training():
-    x = random_images(5, (3, 4, 2)) * 3 + 1
-    norm = BatchNorm(3).double()
-    with torch.no_grad():
-        norm.weight += torch.tensor([0.5, -2.0, 0.1])
-        norm.bias += torch.tensor([1.0, 2.0, 3.0])
-    torch.testing.assert_close(
-        norm(x.movedim(1, -1)).movedim(-1, 1),
-        F.batch_norm(x, None, None, norm.weight, norm.bias, training=True),
-        rtol=1e-10,
-        atol=1e-12,
-    )
-
-
 @pytest.mark.parametrize(("channels", "groups"), [(64, 8), (32, 4), (16, 2), (8, 1), (3, 1)])
 def test_group_normalisation_has_groups_of_eight_channels(channels, groups):
     assert conv4(images(), channels, norm="group").module.norm0.num_groups == groups
@@ -123,25 +109,3 @@ def test_it_says_truly_whether_examples_see_each_other(norm, downsample):
 def test_inputs_that_are_no_images_are_refused(shape):
     with pytest.raises(ConfigError, match=r"needs images.*use model=mlp"):
         conv4(TaskSpec(Kind.classification, shape, 5))
-
-
-@pytest.mark.parametrize(("size_in", "stride", "bias"), [(1, 1, True), (1, 2, False), (1, 2, True), (2, 2, True)])
-def test_a_convolution_and_its_derivatives_are_torchs(size_in, stride, bias):
-    x = random_images(3, (size_in, 7, 6))
-    layer = Convolution(size_in, 4, 3, stride=stride, padding=1, bias=bias).double()
-    weight = layer.weight.detach().clone().requires_grad_()
-    expected = F.conv2d(x, weight, layer.bias, stride=stride, padding=1)
-    found = layer(x.movedim(1, -1)).movedim(-1, 1)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    for power in (1, 3):  # a first derivative, and one whose own derivative would not vanish
-        (by,) = torch.autograd.grad((found**power).sum(), layer.weight, retain_graph=True)
-        (by_expected,) = torch.autograd.grad((expected**power).sum(), weight, retain_graph=True)
-        torch.testing.assert_close(by, by_expected, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 3)])
-def test_pooling_is_torchs_and_leaves_out_what_fills_no_window(size):
-    x = random_images(3, (2, *size))
-    window = (min(2, size[0]), min(2, size[1]))
-    found = MaxPool(window)(x.movedim(1, -1)).movedim(-1, 1)
-    assert torch.equal(found, F.max_pool2d(x, window))

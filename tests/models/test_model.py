@@ -2,32 +2,62 @@ import pytest
 import torch
 
 from metaopt.models.conv4 import conv4
+from metaopt.models.layers import NORMS
+from metaopt.models.linear import linear
 from metaopt.models.mlp import mlp
 from metaopt.models.model import count_activations
+from metaopt.models.resnet import resnet
+from metaopt.models.transformer import transformer
 from metaopt.types import Kind, TaskSpec
 
 # More than one pixel in conv4's last block: at one pixel, batch normalisation cancels the shift of the block before.
 IMAGE = (2, 16, 16)
 TASK = TaskSpec(Kind.classification, IMAGE, 5)
-MODELS = {"mlp": mlp(TASK, [6])} | {
-    norm: conv4(TASK, channels=4, norm=norm) for norm in ("batch", "layer", "group", "none")
+SMALL = {"width": 8, "heads": 2, "depth": 2}
+MODELS = {
+    "linear": linear(TASK),
+    "mlp": mlp(TASK, [6]),
+    **{f"conv4-{norm}": conv4(TASK, channels=4, norm=norm) for norm in NORMS},
+    **{f"resnet-{norm}": resnet(TASK, [2, 4], norm=norm) for norm in NORMS},
+    "transformer-rows": transformer(TASK, **SMALL),
+    "transformer-patches": transformer(TASK, **SMALL, patch=4),
+    "transformer-columns": transformer(TaskSpec(Kind.classification, (6,), 5), **SMALL),
+    "transformer-sequence": transformer(TaskSpec(Kind.classification, (6, 3), 5), **SMALL),
+    "transformer-words": transformer(TaskSpec(Kind.classification, (6,), 5, vocabulary=3), **SMALL),
 }
-models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+SHAPES = {"transformer-columns": (6,), "transformer-sequence": (6, 3), "transformer-words": (6,)}
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def model(name):
+    return MODELS[name]
+
+
+@pytest.fixture
+def inputs(name):
+    """The function that draws inputs [*leading, *input]."""
+
+    def draw(*leading):
+        shape = (*leading, *SHAPES.get(name, IMAGE))
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        return (5 * x).abs().floor() % 3 if name.endswith("words") else x
+
+    return draw
 
 
 def random_params(model, *leading):
     generator = torch.Generator().manual_seed(0)
     return {
-        name: 0.5 * torch.randn(*leading, *shape, generator=generator, dtype=torch.float64) + (name[:4] == "norm")
+        name: 0.5 * torch.randn(*leading, *shape, generator=generator, dtype=torch.float64) + ("norm" in name)
         for name, shape in model.shapes.items()
     }
 
 
-def random_inputs(*leading):
-    return torch.randn(*leading, *IMAGE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-@models
 def test_the_moments_are_those_of_torchs_own_initialisation(model):
     draws = {name: [] for name in model.shapes}
     with torch.random.fork_rng():
@@ -48,17 +78,15 @@ def test_the_moments_are_those_of_torchs_own_initialisation(model):
         assert abs(values.std().item() - std) <= 5 * 0.5 * std / n**0.5, name
 
 
-@models
-def test_vmap_over_tasks_is_a_loop_over_tasks(model):
-    params, x = random_params(model, 3), random_inputs(3, 5)
+def test_vmap_over_tasks_is_a_loop_over_tasks(model, inputs):
+    params, x = random_params(model, 3), inputs(3, 5)
     together = torch.func.vmap(model.apply)(params, x)
     alone = [model.apply({name: p[i] for name, p in params.items()}, x[i]) for i in range(3)]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-9, atol=1e-10)
 
 
-@models
-def test_it_is_a_pure_function_of_its_parameters(model):
-    params, x = random_params(model), random_inputs(5)
+def test_it_is_a_pure_function_of_its_parameters(model, inputs):
+    params, x = random_params(model), inputs(5)
     kept, x_kept = {name: p.clone() for name, p in params.items()}, x.clone()
     own = {name: p.clone() for name, p in model.module.state_dict().items()}
     first, second = model.apply(params, x), model.apply(params, x)
@@ -70,12 +98,36 @@ def test_it_is_a_pure_function_of_its_parameters(model):
         assert torch.equal(p, own[name]), name
 
 
-@models
-def test_every_parameter_matters(model):
-    params, x = random_params(model), random_inputs(5)
+def test_every_parameter_matters(model, inputs):
+    params, x = random_params(model), inputs(5)
     weights = torch.arange(25.0, dtype=torch.float64).view(5, 5).sin()
     grads = torch.func.grad(lambda p: (model.apply(p, x) * weights).sum())(params)
     assert [name for name, grad in grads.items() if not grad.abs().max() > 1e-9] == []
+
+
+def test_by_the_statistics_of_the_batch_itself_predictions_are_the_usual_ones(model, inputs):
+    params, x = random_params(model), inputs(5)
+    torch.testing.assert_close(model.apply(params, x, x), model.apply(params, x), rtol=1e-10, atol=1e-12)
+
+
+def test_by_the_statistics_of_others_no_example_sees_another(model, inputs):
+    params, x = random_params(model), inputs(9)
+    reference, x = x[:4], x[4:]
+    found = model.apply(params, x, reference)
+    for i in range(5):
+        torch.testing.assert_close(model.apply(params, x[i : i + 1], reference)[0], found[i], rtol=1e-10, atol=1e-12)
+    alone = torch.stack([model.apply(params, x[i : i + 1])[0] for i in range(5)])
+    assert torch.allclose(alone, model.apply(params, x), rtol=1e-9, atol=1e-12) != model.transductive
+
+
+def test_predictions_depend_on_the_reference_only_through_batch_statistics(model, inputs):
+    params, x = random_params(model), inputs(9)
+    found, other = model.apply(params, x[4:], x[:4]), model.apply(params, x[4:], x[:3])
+    assert torch.allclose(found, other, rtol=1e-9, atol=1e-12) != model.transductive
+
+
+def test_only_batch_normalisation_is_transductive(name, model):
+    assert model.transductive == name.endswith("-batch")
 
 
 @pytest.mark.parametrize(("widths", "each"), [([], 512 + 5), ([6], 512 + 6 + 6 + 5), ([6, 7], 512 + 2 * 6 + 2 * 7 + 5)])

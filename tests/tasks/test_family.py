@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from metaopt.errors import TaskError
-from metaopt.tasks.family import TaskFamily, check_disjoint, hash_splits, shuffled
+from metaopt.errors import DataError, TaskError
+from metaopt.tasks.family import TaskFamily, check_disjoint, check_words, hash_splits, shuffled
 from metaopt.tasks.images.digits import Digits
 from metaopt.tasks.sinusoid import Sinusoid
-from metaopt.types import SPLITS, TaskBatch
+from metaopt.types import SPLITS, Batch, TaskBatch
 
 SPLIT = {"meta_train": ["a", "b"], "meta_validation": ["c"], "meta_test": ["d"]}
 
@@ -77,3 +77,19 @@ def test_the_generator_advances_from_call_to_call(family: TaskFamily):
     generator = torch.Generator().manual_seed(0)
     first, second = (family.sample("meta_train", 2, generator) for _ in range(2))
     assert not torch.equal(first.support.x, second.support.x)
+
+
+def words(*ids):
+    x = torch.tensor([[list(ids)]], dtype=torch.float32)
+    good = Batch(torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.int64))
+    return TaskBatch(good, good, Batch(x, good.y))
+
+
+def test_ids_of_words_and_places_without_one_are_let_through():
+    check_words("sentences", words(0.0, 4.0, torch.nan), 5)
+
+
+@pytest.mark.parametrize("wrong", [5.0, -1.0, 0.5, torch.inf])
+def test_what_is_no_id_of_a_word_is_named(wrong):
+    with pytest.raises(DataError, match=rf"sentences: .*from 0 to 4, but one is {wrong:g};"):
+        check_words("sentences", words(0.0, wrong), 5)

@@ -1,7 +1,7 @@
 """A policy on tables that it has never seen, against baselines and against a random search on each table of its own.
 
     python benchmarks/tables.py tasks.root=DIR
-    python benchmarks/tables.py experiment=pmlb_regression tasks.root=DIR --out runs/regression --trials 5 25
+    python benchmarks/tables.py experiment=tabular_regression tasks.root=DIR --out runs/regression --trials 5 25
 
 Each seed draws its own split of the tables. `random N` tries N settings on every single table and keeps the best by the
 table's query rows, which the policy never looks at: by their loss for the loss, and by their accuracy for the accuracy.
@@ -36,7 +36,7 @@ from metaopt.policies.fitting import fit_policy
 from metaopt.search.space import suggest
 from metaopt.types import Batch, Kind, Params
 
-EXPERIMENT = "experiment=pmlb_classification"
+EXPERIMENT = "experiment=tabular_classification"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
 from metaopt.policies.rule import Start, UpdateRule
-from metaopt.policies.second_moment import normalised
+from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import Strength, regularised_step
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
@@ -137,7 +137,8 @@ class Policy(nn.Module):
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, lr)
         pull = self.strength("pull", values)
-        step = regularised_step(
+        kind = normalised_step if self.settings.preconditioner == "second_moment" else regularised_step
+        step = kind(
             lr=lr,
             l2=self.strength("l2", values),
             pull=pull,
@@ -145,13 +146,7 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
-        match self.settings.preconditioner:
-            case "off":
-                return step
-            case "curvature":
-                return preconditioned(step, values["curvature"])
-            case "second_moment":
-                return normalised(step)
+        return preconditioned(step, values["curvature"]) if self.settings.preconditioner == "curvature" else step
 
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""

@@ -1,40 +1,66 @@
-"""Gradients divided by the root of their second moment, so that a learning rate means the same on unlike tasks."""
+"""Adam with everything that a policy may learn: a learning rate means the same on tasks of unlike gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from metaopt.policies.rule import State, UpdateRule
+from metaopt.policies.step import Strength, at_step
 from metaopt.types import Params
 
 DECAY = 0.999
-FLOOR = 1e-5
+FLOOR = 1e-6
 """Added, squared, to the second moment: gradients far below it are as good as zero."""
 
 
-def normalised(rule: UpdateRule, decay: float = DECAY, floor: float = FLOOR) -> UpdateRule:
-    """The same rule on gradients g / √(v̂ + floor²), elementwise, with v̂ the running mean of g² without its bias.
+def normalised_step(
+    lr: Strength,
+    l2: Strength | None = None,
+    pull: Strength | None = None,
+    anchor: Params | None = None,
+    momentum: Tensor | float | None = None,
+    schedule: Mapping[str, Tensor] | None = None,
+    decay: float = DECAY,
+    floor: float = FLOOR,
+) -> UpdateRule:
+    """Adam (Kingma & Ba, 2015) with strengths by parameter; what is None is absent.
 
-    The second moment is Adam's (Kingma & Ba, 2015). Momentum comes after it, and what the rule adds to a gradient (L2
-    and the pull) is not normalised, as in AdamW (Loshchilov & Hutter, 2019). The floor stands inside the root, whose
+    With gradient g of the loss, elementwise: g' = g + l2·θ + pull·(θ − θ₀); m and v are the running means of g' and
+    g'², without their bias; θ = θ − schedule[step]·lr·m / √(v + floor²). The floor stands inside the root, whose
     derivative at zero would be infinite.
 
     Args:
-        rule: what is done with the normalised gradients.
-        decay: of the running mean.
-        floor: > 0.
+        lr, l2, pull, anchor, schedule: see `regularised_step`.
+        momentum: decay of the running mean of gradients, Adam's β₁, a scalar; None: no mean.
+        decay: of the second moment, Adam's β₂.
+        floor: > 0; Adam's ε.
     """
 
     def init(params: Params) -> State:
-        return {"rule": rule.init(params), "square": {name: torch.zeros_like(p) for name, p in params.items()}}
+        kinds = ("square",) if momentum is None else ("mean", "square")
+        return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in kinds}
 
     def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
+        new_params, mean, square = {}, {}, {}
         count = step + 1 if isinstance(step, int) else (step + 1).to(next(iter(params.values())).dtype)
-        correction = 1 - decay**count
-        square = {name: decay * state["square"][name] + (1 - decay) * g * g for name, g in grads.items()}
-        scaled = {name: g / torch.sqrt(square[name] / correction + floor**2) for name, g in grads.items()}
-        params, inner = rule.update(params, scaled, state["rule"], step)
-        return params, {"rule": inner, "square": square}
+        for name, p in params.items():
+            g = grads[name]
+            if l2 is not None:
+                g = g + l2[name] * p
+            if pull is not None and anchor is not None:
+                g = g + pull[name] * (p - anchor[name])
+            square[name] = decay * state["square"][name] + (1 - decay) * g * g
+            root = torch.sqrt(square[name] / (1 - decay**count) + floor**2)
+            if momentum is not None:
+                mean[name] = momentum * state["mean"][name] + (1 - momentum) * g
+                g = mean[name] / (1 - momentum**count)
+            rate = lr[name]
+            if schedule is not None:
+                rate = at_step(schedule[name], step) * rate
+            new_params[name] = p - rate * g / root
+        return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}
 
     return UpdateRule(init, update)

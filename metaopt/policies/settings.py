@@ -72,7 +72,8 @@ class PolicySettings:
         optimizer: `metaopt` for metaopt's own inner step, else the class name of a torch optimizer, whose learning
             rate is `lr` at granularity global, role or tensor, and which runs under inner.engine=higher only.
         preconditioner: what is done to each gradient first. `off`; `curvature`: it is multiplied with learned matrices
-            (Meta-Curvature); `second_moment`: it is divided by the root of its second moment (as in Adam).
+            (Meta-Curvature); `second_moment`: with L2 and pull, it is divided by the root of its second moment, and
+            momentum is Adam's β₁ (`normalised_step`).
     """
 
     name: str = "custom"

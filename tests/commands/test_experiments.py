@@ -2,7 +2,9 @@ import json
 
 import pytest
 from command_helpers import ROOT, run_train
+from image_files import write_mnist
 from omniglot_files import write_omniglot, write_splits
+from table_makers import numbers_frame, write_pmlb
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 FEW = (
@@ -30,20 +32,44 @@ def omniglot(tmp_path_factory):
     return (f"tasks.root={root}", f"tasks.split_files={splits}", "model.channels=4")
 
 
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """Few images of each class, in the files of Fashion-MNIST."""
+    root = tmp_path_factory.mktemp("clothes")
+    write_mnist(root)
+    return (f"tasks.root={root}", "tasks.support=2", "tasks.query=2", "tasks.test=2")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Four tables of each kind."""
+    kinds = (("classification", 2), ("regression", 0))
+    frames = [
+        (f"{kind}_{i}", kind, numbers_frame(rows=300, classes=classes, seed=10 * classes + i))
+        for kind, classes in kinds
+        for i in range(4)
+    ]
+    root = tmp_path_factory.mktemp("tables")
+    write_pmlb(root, [(name.replace("_", "abcd"[int(name[-1])]), kind, frame) for name, kind, frame in frames])
+    return (f"tasks.root={root}",)
+
+
 def test_there_are_the_experiments_that_the_readme_names():
     assert set(EXPERIMENTS) >= {
         "digits", "sinusoid_5shot", "sinusoid_10shot", "sinusoid_frequency_5shot",
+        "fashion_mnist", "tabular_classification", "tabular_regression",
         "omniglot_5way_1shot", "omniglot_5way_5shot", "omniglot_20way_1shot", "omniglot_20way_5shot",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_each_experiment_runs_for_a_few_iterations(experiment, omniglot, tmp_path):
-    data = omniglot if experiment.startswith("omniglot") else ()
+def test_each_experiment_runs_for_a_few_iterations(experiment, omniglot, clothes, tables, tmp_path):
+    family = experiment.split("_")[0]
+    data = {"omniglot": omniglot, "fashion": clothes, "tabular": tables}.get(family, ())
     folder = tmp_path / "run"
     assert run_train(f"experiment={experiment}", f"run_dir={folder}", *FEW, *data) == 0
     results = json.loads((folder / "results.json").read_text())
-    assert results["tasks"] == experiment.split("_")[0]
+    assert results["tasks"] == ("fashion_mnist" if family == "fashion" else family)
     assert results["methods"]["policy"]["diverged"] == 0
     assert len(list((folder / "figures").glob("*.png"))) >= 4
 

@@ -1,12 +1,11 @@
 import pytest
 import torch
-from policy_helpers import HORIZON, fixed, learned, make_policy, trained, trained_by_torch, tree
+from policy_helpers import fixed, learned, make_policy, trained, trained_by_torch, tree
 
-from metaopt.policies.second_moment import normalised
+from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import MomentumSettings, PolicySettings
-from metaopt.policies.step import regularised_step
 
-SETTINGS = PolicySettings(
+ALL = PolicySettings(
     lr=learned(0.1, "element"),
     l2=learned(0.01, "element"),
     pull=learned(0.01, "element"),
@@ -16,48 +15,66 @@ SETTINGS = PolicySettings(
 )
 
 
-def test_without_momentum_and_decay_it_is_torchs_rmsprop_of_the_unbiased_moment():
+def strength(value):
+    return dict.fromkeys(tree(0), value)
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_equal_strengths_make_torchs_adam(momentum, l2):
     params = tree(0)
-    rates = dict.fromkeys(params, 0.01)
-    path = trained(normalised(regularised_step(rates), 0.9, 1e-12), params, 6)
-    expected = trained_by_torch(torch.optim.Adam, params, 6, lr=0.01, betas=(0.0, 0.9), eps=1e-12)
+    rule = normalised_step(strength(0.02), strength(l2) if l2 else None, momentum=momentum, decay=0.95, floor=1e-12)
+    path = trained(rule, params, 7)
+    betas = (momentum or 0.0, 0.95)
+    expected = trained_by_torch(torch.optim.Adam, params, 7, lr=0.02, betas=betas, eps=1e-12, weight_decay=l2)
     for ours, theirs in zip(path, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_l2_term_is_not_normalised():
-    params = tree(0)
-    rates, strengths = dict.fromkeys(params, 0.01), dict.fromkeys(params, 0.3)
-    path = trained(normalised(regularised_step(rates, l2=strengths), 0.9, 1e-12), params, 6)
-    expected = trained_by_torch(torch.optim.AdamW, params, 6, lr=0.01, betas=(0.0, 0.9), eps=1e-12, weight_decay=0.3)
-    for ours, theirs in zip(path, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=1e-3)  # AdamW decays first and then steps
+def test_every_strength_acts_where_it_stands():
+    params, anchor = tree(0), tree(1)
+    bare = trained(normalised_step(strength(0.01)), params, 3)[-1]
+    for changed in (
+        {"lr": strength(0.02)},
+        {"l2": strength(0.5)},
+        {"pull": strength(0.5), "anchor": anchor},
+        {"momentum": 0.5},
+        {"schedule": strength(torch.tensor([1.0, 0.5, 2.0]))},
+    ):
+        found = trained(normalised_step(**({"lr": strength(0.01)} | changed)), params, 3)[-1]
+        assert all(not torch.equal(found[name], bare[name]) for name in bare), changed
 
 
 @pytest.mark.parametrize("factor", [1e-2, 1e3])
 def test_the_scale_of_the_loss_does_not_matter(factor):
-    params, rule = tree(0), normalised(regularised_step(dict.fromkeys(tree(0), 0.01)), floor=1e-12)
+    params, rule = tree(0), normalised_step(strength(0.01), momentum=0.5, floor=1e-12)
     scaled = trained(rule, params, 4, lambda p: factor * p.sin())
     torch.testing.assert_close(scaled[-1], trained(rule, params, 4, lambda p: p.sin())[-1])
 
 
-def test_a_gradient_that_is_always_zero_moves_nothing_and_has_a_finite_derivative():
-    rule = normalised(regularised_step(dict.fromkeys(tree(0), 0.1)))
-    params = {name: p.requires_grad_() for name, p in tree(0).items()}
-    last = trained(rule, params, 3, torch.zeros_like)[-1]
-    assert all(torch.equal(last[name], p) for name, p in params.items())
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_a_gradient_that_is_always_zero_moves_nothing_and_has_a_finite_derivative(momentum):
+    rule, params = normalised_step(strength(0.1), momentum=momentum), tree(0)
     zero = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    moved = trained(rule, {name: p.detach() for name, p in params.items()}, 3, lambda p: zero * p)[-1]
+    moved = trained(rule, params, 3, lambda p: zero * p)[-1]
+    assert all(torch.equal(moved[name], p) for name, p in params.items())
     (grad,) = torch.autograd.grad(sum(p.sum() for p in moved.values()), zero)
     assert torch.isfinite(grad)
 
 
-def test_the_policy_hands_it_out_with_a_state_of_its_own():
-    policy = make_policy(SETTINGS)
-    start = policy(tree(1))
-    assert set(start.rule.init(start.params)) == {"rule", "square"}
-    assert SETTINGS.fits_any_model() is False
-    roles = PolicySettings(lr=learned(0.1, "global"), l2=fixed(0.1), preconditioner="second_moment")
-    assert roles.fits_any_model()
-    assert "second_moment" not in SETTINGS.learned(), "nothing in it is learned"
-    assert HORIZON > 1
+def test_a_tensor_counts_the_steps_as_an_int_does():
+    params, rule = tree(0), normalised_step(strength(0.1), momentum=0.9)
+    grads = {name: p.sin() for name, p in params.items()}
+    state = rule.init(params)
+    for step in range(3):
+        expected, _ = rule.update(params, grads, state, step)
+        found, _ = rule.update(params, grads, state, torch.tensor(step))
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_policy_hands_it_out_and_fits_any_model_where_its_strengths_do():
+    start = make_policy(ALL)(tree(1))
+    assert set(start.rule.init(start.params)) == {"mean", "square"}
+    assert not ALL.fits_any_model()
+    assert PolicySettings(lr=learned(0.1, "global"), l2=fixed(0.1), preconditioner="second_moment").fits_any_model()
+    assert "second_moment" not in ALL.learned(), "nothing in it is learned"

@@ -45,6 +45,7 @@ class PolicyConfig:
     init: InitConfig = field(default_factory=InitConfig)
     optimizer: str = "metaopt"
     preconditioner: str = "off"
+    schedule_knots: Optional[int] = None
 
     def settings(self) -> PolicySettings:
         """The same as a policy's own, checked settings."""
@@ -62,4 +63,5 @@ class PolicyConfig:
             init=InitSettings(self.init.mode, self.init.granularity),  # type: ignore[arg-type]
             optimizer=self.optimizer,
             preconditioner=self.preconditioner,  # type: ignore[arg-type]
+            schedule_knots=self.schedule_knots,
         )

@@ -80,7 +80,11 @@ class Policy(nn.Module):
             mu = settings.momentum.value
             self.momentum_logit = nn.Parameter(torch.tensor(math.log(mu / (1 - mu))))
         if settings.schedule != "off":
-            self.log_schedule = _table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, (horizon,))
+            knots = settings.schedule_knots
+            size = (horizon if knots is None else knots,)
+            self.log_schedule = _table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, size)
+            if knots is not None:
+                self.register_buffer("between_knots", interpolation(knots, horizon), persistent=False)
         if settings.preconditioner == "curvature":
             matrices = identities(shapes)
             self.curvature = nn.ParameterDict({key: nn.Parameter(matrix) for key, matrix in matrices.items()})
@@ -104,7 +108,7 @@ class Policy(nn.Module):
         if self.settings.momentum.mode == "learned":
             values["momentum"] = {GLOBAL: torch.sigmoid(self.momentum_logit)}
         if self.settings.schedule != "off":
-            values["schedule"] = _exponentials(self.log_schedule)
+            values["schedule"] = self._factors()
         if self.settings.preconditioner == "curvature":
             values["curvature"] = dict(self.curvature.items())
         if self.settings.init.mode == "learned":
@@ -187,6 +191,12 @@ class Policy(nn.Module):
         other.shapes, other.moments, other.roles = dict(model.shapes), dict(model.init), dict(model.roles)
         return other
 
+    def _factors(self) -> dict[str, Tensor]:
+        """Factors of the schedules at each step, [horizon], by key of the table."""
+        if self.settings.schedule_knots is None:
+            return _exponentials(self.log_schedule)
+        return {key: (self.between_knots @ knots).exp() for key, knots in self.log_schedule.items()}
+
     def _spread(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
         """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
         if GLOBAL in table:
@@ -222,6 +232,12 @@ def _table(
     else:
         sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
     return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
+
+
+def interpolation(knots: int, horizon: int) -> Tensor:
+    """The matrix [horizon, knots] from values at evenly spaced knots to linearly interpolated ones at every step."""
+    at = torch.linspace(0, knots - 1, horizon, dtype=torch.float64) if horizon > 1 else torch.zeros(1).double()
+    return (1 - (at[:, None] - torch.arange(knots)).abs()).clamp(min=0).float()
 
 
 def _exponentials(table: nn.Module) -> dict[str, Tensor]:

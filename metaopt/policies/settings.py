@@ -14,8 +14,9 @@ GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
+MOST_KNOTS = 1000
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
-ADDED_LATER: dict[str, Any] = {"preconditioner": "off"}
+ADDED_LATER: dict[str, Any] = {"preconditioner": "off", "schedule_knots": None}
 """What files that were written before there was such a setting mean."""
 
 
@@ -74,6 +75,9 @@ class PolicySettings:
         preconditioner: what is done to each gradient first. `off`; `curvature`: it is multiplied with learned matrices
             (Meta-Curvature); `second_moment`: with L2 and pull, it is divided by the root of its second moment, and
             momentum is Adam's β₁ (`normalised_step`).
+        schedule_knots: None: a schedule has a factor of its own for each step. A number: it has so many, evenly spaced
+            from the first step to the last, and between them its logarithm is linear. Few factors average over the
+            noise of many steps.
     """
 
     name: str = "custom"
@@ -85,6 +89,7 @@ class PolicySettings:
     init: InitSettings = InitSettings()
     optimizer: str = "metaopt"
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
+    schedule_knots: int | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that make no policy."""
@@ -100,6 +105,8 @@ class PolicySettings:
         _check_choice("policy.init.granularity", self.init.granularity, GRANULARITIES)
         _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("policy.preconditioner", self.preconditioner, PRECONDITIONERS)
+        if self.schedule_knots is not None:
+            _check_knots(self.schedule_knots)
         if self.lr.mode == "off":
             raise ConfigError(
                 "policy.lr.mode is 'off', but nothing trains without a learning rate; use fixed or learned"
@@ -189,6 +196,11 @@ def _exactly(data: Any, kind: type, where: str) -> dict[str, Any]:
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _check_knots(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= MOST_KNOTS:
+        raise ConfigError(f"policy.schedule_knots is {value!r}; it must be null or from 2 to {MOST_KNOTS}")
 
 
 def _check_number(field: str, value: object, low: float, high: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
@@ -45,7 +46,7 @@ class PolicyConfig:
     init: InitConfig = field(default_factory=InitConfig)
     optimizer: str = "metaopt"
     preconditioner: str = "off"
-    schedule_knots: Optional[int] = None
+    schedule_knots: Optional[int] = None  # noqa: UP045
 
     def settings(self) -> PolicySettings:
         """The same as a policy's own, checked settings."""

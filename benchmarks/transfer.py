@@ -53,7 +53,7 @@ def main() -> None:
 def evaluated(seed: int, run_dir: Path, folder: Path, words: list[str]) -> dict[str, Any]:
     """The methods' records of one evaluation, made if need be."""
     if not (folder / "results.json").exists():
-        script("evaluate.py", [f"checkpoint={run_dir}", f"run_dir={folder}", f"seed={seed}", *words])
+        script("evaluate.py", [f"checkpoint={run_dir}", f"run_dir={folder}", f"seed={seed}", "search.trials=30", *words])
     return json.loads((folder / "results.json").read_text())["methods"]
 
 

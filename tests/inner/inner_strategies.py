@@ -24,6 +24,7 @@ def problems(draw):
             st.builds(InitSettings, st.sampled_from(["fresh", "scaled", "learned"]), st.sampled_from(EVERY_GRANULARITY))
         ),
         preconditioner=draw(st.sampled_from(["off", "curvature", "second_moment"])),
+        schedule_knots=draw(st.sampled_from([None, 2, 3])),
     )
     options = {
         "horizon": draw(st.integers(1, 4)),

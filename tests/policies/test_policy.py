@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from policy_helpers import HORIZON, INIT, SHAPES, fixed, learned, make_policy, trained, trained_by_torch, tree
 
+from metaopt.errors import ConfigError
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 
@@ -176,3 +178,26 @@ def test_the_policy_is_a_pure_function_of_its_parameters_and_the_noise():
     torch.testing.assert_close(end["hidden.bias"], start["hidden.bias"] * (1 - lr * l2))
     for name in NAMES:
         assert torch.equal(noise[name], kept[name])
+
+
+@pytest.mark.parametrize(("knots", "horizon"), [(2, 5), (4, 10), (3, 3), (5, 2), (4, 1)])
+def test_between_knots_the_logarithm_of_a_schedule_is_linear(knots, horizon):
+    settings = PolicySettings(schedule="step", schedule_knots=knots)
+    policy = make_policy(settings, horizon)
+    (values,) = policy.log_schedule.values()
+    assert values.shape == (knots,)
+    factors = policy.schedule()["norm.weight"].log().detach().numpy()
+    at = np.linspace(0, knots - 1, horizon)
+    np.testing.assert_allclose(factors, np.interp(at, np.arange(knots), values.detach().numpy()), atol=1e-6)
+
+
+def test_every_knot_is_learned():
+    policy = make_policy(PolicySettings(schedule="step_tensor", schedule_knots=3), 7)
+    sum(factors.sum() for factors in policy.schedule().values()).backward()
+    assert all((knots.grad != 0).all() for knots in policy.log_schedule.values())
+
+
+@pytest.mark.parametrize("knots", [1, 0, -3, 2.5, True, "4", 10**6])
+def test_a_number_of_knots_that_makes_no_line_is_refused(knots):
+    with pytest.raises(ConfigError, match=r"policy\.schedule_knots is .*; it must be null or from 2 to"):
+        PolicySettings(schedule="step", schedule_knots=knots)

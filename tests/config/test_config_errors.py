@@ -176,4 +176,4 @@ def test_values_at_the_edge_are_taken(composed, override):
 
 @pytest.mark.parametrize("raw", [OmegaConf.create({"n_way": 5}), OmegaConf.create([]), {}, None, "digits"])
 def test_settings_without_a_name_are_no_tasks(raw):
-    assert "choose one of digits, image, omniglot, " in message(tasks_config, raw)
+    assert "choose one of digits, folder, image, " in message(tasks_config, raw)

@@ -4,7 +4,7 @@
     python benchmarks/tables.py experiment=tabular_regression tasks.root=DIR --out runs/regression --trials 5 25
 
 Each seed draws its own split of the tables. `random N` tries N settings on every single table and keeps the best by the
-table's query rows, which the policy never looks at: by their loss for the loss, and by their accuracy for the accuracy.
+table's query rows, which the policy never looks at (the initialisation is torch's): by their loss for the loss, and by their accuracy for the accuracy.
 Means and intervals are over tables. A run that is finished is not repeated.
 """
 
@@ -33,6 +33,8 @@ from metaopt.inner.adapt import adapt
 from metaopt.outer.loop import sample
 from metaopt.policies.baselines import fixed_learner
 from metaopt.policies.fitting import fit_policy
+from metaopt.policies.policy import Policy
+from metaopt.policies.settings import PolicySettings
 from metaopt.search.space import suggest
 from metaopt.types import Batch, Kind, Params
 
@@ -79,6 +81,7 @@ def search(folder: Path, seed: int, trials: list[int]) -> dict[str, Any]:
     tasks, draws = sample(problem, "meta_test", n_tasks, stream)
     members = problem.family.members_of("meta_test", n_tasks, generator(seed, "meta_test"))  # type: ignore[attr-defined]
 
+    fresh = Policy(PolicySettings(), problem.model.shapes, problem.model.init, 1).start
     n_query = tasks.query.x.shape[1]
     both = tasks._replace(test=Batch(*(torch.cat(parts, 1) for parts in zip(tasks.query, tasks.test, strict=True))))
 
@@ -101,7 +104,7 @@ def search(folder: Path, seed: int, trials: list[int]) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     tried = [
-        scores(fixed_learner(policy.start, suggest(study.ask())))
+        scores(fixed_learner(fresh, suggest(study.ask())))
         for _ in track(range(max(trials)), f"random search, seed {seed}")
     ]
     query_loss, loss, query_accuracy, accuracy = np.stack(tried, 1)

@@ -17,15 +17,18 @@ from seeds import cell, run, script
 
 from metaopt.files import write_text
 
-WAYS = ("tasks.n_way=3", "tasks.support=20", "tasks.query=30")
+SAME = ("tasks.n_way=3", "tasks.support=20", "tasks.query=30", "tasks.test=100", "tasks.size=14")
 TARGETS: dict[str, tuple[str, ...]] = {
-    "MNIST": ("tasks=mnist", *WAYS, "tasks.test=100"),
-    "digits, 8 × 8 stretched to 28 × 28": ("tasks=digits", *WAYS, "tasks.test=100", "tasks.noise=0", "tasks.size=28"),
+    "MNIST": ("tasks=mnist", *SAME),
+    "digits, 8 × 8 stretched to 14 × 14": ("tasks=digits", *SAME, "tasks.noise=0"),
     "the same, network 64-64-64-64": ("model.widths=[64,64,64,64]",),
     "the same, network 256-256": ("model.widths=[256,256]",),
-    "MNIST, network 32-32-32": ("tasks=mnist", *WAYS, "tasks.test=100", "model.widths=[32,32,32]"),
+    "MNIST, network 32-32-32": ("tasks=mnist", *SAME, "model.widths=[32,32,32]"),
 }
+
 """What the policy is evaluated on: overrides of evaluate.py."""
+
+TERMS = ("n_tasks=100", "search.trials=30", "baseline_init=fresh")
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
 def evaluated(seed: int, run_dir: Path, folder: Path, words: list[str]) -> dict[str, Any]:
     """The methods' records of one evaluation, made if need be."""
     if not (folder / "results.json").exists():
-        script("evaluate.py", [f"checkpoint={run_dir}", f"run_dir={folder}", f"seed={seed}", "search.trials=30", *words])
+        script("evaluate.py", [f"checkpoint={run_dir}", f"run_dir={folder}", f"seed={seed}", *TERMS, *words])
     return json.loads((folder / "results.json").read_text())["methods"]
 
 

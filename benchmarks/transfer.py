@@ -25,7 +25,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "the same, network 256-256": ("model.widths=[256,256]",),
     "MNIST, network 32-32-32": ("tasks=mnist", *SAME, "model.widths=[32,32,32]"),
 }
-
 """What the policy is evaluated on: overrides of evaluate.py."""
 
 TERMS = ("n_tasks=100", "search.trials=30", "baseline_init=fresh")

@@ -4,7 +4,7 @@
     python benchmarks/tables.py experiment=tabular_regression tasks.root=DIR --out runs/regression --trials 5 25
 
 Each seed draws its own split of the tables. `random N` tries N settings on every single table, from torch's own
-initialisation, and keeps the best by the table's query rows, which the policy never looks at: by their loss for the loss,
+initialisation, and keeps the best by the query rows, which the policy never looks at: by their loss for the loss,
 and by their accuracy for the accuracy. Means and intervals are over tables. A run that is finished is not repeated.
 """
 

@@ -97,7 +97,7 @@ def search(folder: Path, seed: int, trials: list[int]) -> dict[str, Any]:
         """[loss and accuracy of query and test rows, tasks]."""
         aim = problem.objective._replace(scores=of_both)
         found = adapt(learner, aim, both, draws, problem.horizon, chunk=problem.chunk)
-        loss, accuracy = (values.double().cpu().numpy() for values in found)
+        loss, accuracy = (values.double().cpu().numpy() for values in (found.loss, found.accuracy))
         scored = [score_untrained(loss[..., i], accuracy[..., i]) for i in range(2)]
         return np.stack([of.loss[:, -1] for of in scored] + [of.accuracy[:, -1] for of in scored])
 

@@ -38,7 +38,7 @@ def task_differences(comparison: Comparison) -> Figure:
     differences = [method.loss - policy.loss for method in baselines]
     _scale(axes, differences)
     for height, (method, difference) in enumerate(zip(baselines, differences, strict=True)):
-        _draw(axes, height, difference, paired(method.loss, policy.loss), comparison.n_tasks > 1)
+        _draw(axes, height, difference, paired(method.loss, policy.loss), comparison)
     axes.set_yticks(range(len(baselines)), [method.name for method in baselines], fontsize=style.MEDIUM)
     axes.set_ylim(max(len(baselines), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -46,20 +46,20 @@ def task_differences(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, height: int, difference: np.ndarray, pair: Paired, spread: bool) -> None:
+def _draw(axes: Axes, height: int, difference: np.ndarray, pair: Paired, comparison: Comparison) -> None:
     better = difference > 0
     heights = height + _swarm(_screen(axes, difference))
     size = 16 if len(difference) <= 300 else 6
     for chosen, colour in ((better, style.BLUE), (~better, style.RED)):
         axes.scatter(difference[chosen], heights[chosen], s=size, color=colour, alpha=0.55, linewidths=0, zorder=2)
     mean, low, high = pair.difference
-    if spread:
+    if comparison.n_tasks > 1:
         axes.plot([low, high], [height, height], color=style.INK, linewidth=2.4, zorder=3, label="interval")
     axes.plot(
         [mean], [height], "D", color="white", markeredgecolor=style.INK, markeredgewidth=1.6, markersize=6, zorder=4
     )
     axes.annotate(
-        f"policy wins\n{share(pair.win_rate)} of tasks",
+        f"policy wins\n{share(pair.win_rate)} of {comparison.unit}s",
         xy=(1.015, height),
         xycoords=("axes fraction", "data"),
         va="center",

@@ -49,11 +49,13 @@ def headline(comparison: Comparison) -> str:
 
 
 def task_words(comparison: Comparison) -> str:
-    """Such as "200 held-out digits tasks"; only the meta-test split counts as held out."""
+    """Such as "200 held-out digits tasks" or "20 held-out tables of tabular"; only the meta-test split counts as held out."""
     comparison = by_member(comparison)
     one, unit = comparison.n_tasks == 1, comparison.unit
     count, noun = ("one", unit) if one else (str(comparison.n_tasks), f"{unit}s")
     adjective = "held-out" if comparison.split == "meta_test" else SPLIT_WORDS.get(comparison.split, comparison.split)
+    if unit != "task":
+        return f"{count} {adjective} {noun} of {comparison.tasks}"
     return f"{count} {adjective} {comparison.tasks} {noun}"
 
 

@@ -49,4 +49,4 @@ def test_tasks_are_listed_one_by_one_with_their_members(found, tmp_path):
 
 
 def test_the_headline_counts_tables(found):
-    assert headline(found).startswith("On 3 held-out sinusoids tables ")
+    assert headline(found).startswith("On 3 held-out tables of sinusoids ")

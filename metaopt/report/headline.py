@@ -49,7 +49,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def task_words(comparison: Comparison) -> str:
-    """Such as "200 held-out digits tasks" or "20 held-out tables of tabular"; only the meta-test split counts as held out."""
+    """Such as "200 held-out digits tasks" or "20 held-out tables of tabular"; held out is the meta-test split only."""
     comparison = by_member(comparison)
     one, unit = comparison.n_tasks == 1, comparison.unit
     count, noun = ("one", unit) if one else (str(comparison.n_tasks), f"{unit}s")

@@ -86,6 +86,7 @@ class OuterConfig:
     clip: Optional[float] = 10.0  # noqa: UP045
     validate_every: int = 50
     validation_tasks: int = 64
+    select: str = "best"
     patience: Optional[int] = None  # noqa: UP045
     checkpoint_every: int = 50
 
@@ -99,6 +100,7 @@ class OuterConfig:
         above("outer.clip", self.clip, 0)
         at_least("outer.validate_every", self.validate_every, 1)
         at_least("outer.validation_tasks", self.validation_tasks, 1)
+        one_of("outer.select", self.select, ("best", "last"))
         at_least("outer.patience", self.patience, 1)
         at_least("outer.checkpoint_every", self.checkpoint_every, 1)
 

@@ -72,13 +72,13 @@ def meta_train(
     """
     parts, counts = parts_of(problem, state.policy), counts_of(problem, settings.meta_batch)
     if state.iteration == 0:
-        log(validate(problem, state, validation, ranks))
+        log(_validated(problem, settings, state, validation, ranks))
     while state.iteration < settings.iterations and not state.finished:
         found = [differentiate(*both, state.generator, ranks) for both in zip(parts, counts, strict=True)]
         log(outer_step(state, settings, found, ranks))
         state.iteration += 1
         if state.iteration % settings.validate_every == 0 or state.iteration == settings.iterations:
-            log(validate(problem, state, validation, ranks))
+            log(_validated(problem, settings, state, validation, ranks))
             state.finished = settings.patience is not None and state.stale >= settings.patience
         if ranks.any(stop()):
             save(state)
@@ -209,6 +209,22 @@ def validate(
         "best_iteration": state.best_iteration,
         **({} if len(parts) == 1 else {f"loss_{name}": value for name, value in by_part.items()}),
     }
+
+
+def _validated(
+    problem: InnerProblem | Mixture,
+    settings: OuterSettings,
+    state: MetaState,
+    validation: Validation | Sequence[Validation],
+    ranks: Ranks,
+) -> Record:
+    """`validate`, and the present policy kept in place of the best where the settings say so."""
+    record = validate(problem, state, validation, ranks)
+    if settings.select == "best":
+        return record
+    state.best = cloned(dict(state.policy.named_parameters()))
+    state.best_iteration = state.iteration
+    return {**record, "best_iteration": state.iteration}
 
 
 def before_and_after(problem: InnerProblem, policy: Policy, tasks: TaskBatch, draws: Draws) -> Tensor:

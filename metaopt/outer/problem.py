@@ -56,6 +56,8 @@ class OuterSettings:
         clip: largest global norm of the mean hypergradient; None: no clipping.
         validate_every: iterations between meta-validations.
         validation_tasks: number of fixed meta-validation tasks.
+        select: the policy that is kept: the `best` by meta-validation, or the `last`, where there are too few
+            meta-validation tasks to choose by.
         patience: meta-validations without improvement after which meta-training stops; None: never.
         checkpoint_every: iterations between checkpoints.
     """
@@ -68,5 +70,6 @@ class OuterSettings:
     clip: float | None = 10.0
     validate_every: int = 50
     validation_tasks: int = 64
+    select: Literal["best", "last"] = "best"
     patience: int | None = None
     checkpoint_every: int = 50

@@ -277,3 +277,19 @@ def test_a_family_with_a_spoilt_task_is_learned_from_the_rest(first_order):
     assert state.dropped == 6
     assert all(p.isfinite().all() for p in state.policy.parameters())
     assert all(math.isfinite(record["loss"]) for record in records)
+
+
+def test_the_last_policy_is_kept_on_request_however_good_the_others_were():
+    problem = make_problem()
+    kept = {}
+    for select in ("best", "last"):
+        settings = short(select=select, lr=3.0)  # which soon makes policies worse
+        state = make_state(problem, settings)
+        records = []
+        meta_train(problem, settings, state, make_validation(problem), records.append, ignore)
+        kept[select] = state.best_iteration
+        validations = [record for record in records if record["kind"] == "meta_validation"]
+        assert validations[-1]["best_iteration"] == state.best_iteration
+        if select == "last":
+            assert all(torch.equal(state.best[name], p) for name, p in parameters(state).items())
+    assert kept == {"best": 0, "last": 12}

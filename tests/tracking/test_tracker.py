@@ -26,3 +26,10 @@ def test_a_policys_strengths_are_named_by_quantity_and_tensor():
     found = policy_histograms(reading)
     assert list(found) == ["policy/lr/0.weight", "policy/l2/0.weight"]
     assert found["policy/lr/0.weight"] is lr
+
+
+def test_a_policys_matrices_are_named_by_tensor_and_mode():
+    matrices = {"0.weight": (np.eye(2), np.eye(3)), "0.bias": (np.eye(2),)}
+    found = policy_histograms(PolicyReading({}, {}, None, (3,), matrices=matrices))
+    assert [*found] == [f"policy/curvature/{name}" for name in ("0.weight/0", "0.weight/1", "0.bias/0")]
+    assert found["policy/curvature/0.weight/1"] is matrices["0.weight"][1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from papers import ROWS, Row
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from seeds import check_same, run, script
@@ -126,10 +128,10 @@ def statistics(record: dict[str, Any]) -> str:
 
 def command(row: Row) -> str:
     """What to type for one seed of a row."""
-    train = f"python train_meta.py {' '.join(row.train)} seed=0"
-    return (
-        f"{train} run_dir=RUN && python evaluate.py checkpoint=RUN {' '.join(row.evaluate)}" if row.evaluate else train
-    )
+    train = f"python train_meta.py {shlex.join(row.train)} seed=0"
+    if not row.evaluate:
+        return train
+    return f"{train} run_dir=RUN && python evaluate.py checkpoint=RUN {shlex.join(row.evaluate)}"
 
 
 def number(row: Row, value: float) -> str:
@@ -152,11 +154,11 @@ def cells(measured: Measured) -> list[str]:
     row = measured.row
     notes = ", ".join(word for word in (measured.statistics, row.note) if word)
     each = [with_reach(row, interval) for interval in measured.seeds.values()]
-    return [row.table, row.method, number(row, row.paper), with_reach(row, measured.mean), *each, notes]
+    return [row.name, number(row, row.paper), with_reach(row, measured.mean), *each, notes]
 
 
 def titles(measured: list[Measured]) -> list[str]:
-    return ["table", "method", "paper", "ours", *(f"seed {seed}" for seed in measured[0].seeds), "notes"]
+    return ["row", "paper", "ours", *(f"seed {seed}" for seed in measured[0].seeds), "notes"]
 
 
 def caption(measured: list[Measured]) -> str:
@@ -168,14 +170,16 @@ def caption(measured: list[Measured]) -> str:
 
 
 def table(measured: list[Measured]) -> Table:
-    """For the terminal; what is at least as good as the paper is green."""
-    found = Table(caption=caption(measured), caption_justify="left")
-    for title in titles(measured):
-        found.add_column(title, overflow="fold")
+    """For the terminal, intervals below their means; what is at least as good as the paper is green."""
+    found = Table(caption=caption(measured), caption_justify="left", box=box.SIMPLE_HEAD)
+    for title in titles(measured)[:-1]:
+        found.add_column(title, no_wrap=title != "row")
     for each in measured:
-        words = cells(each)
-        words[3] = f"[green]{words[3]}[/]" if as_good(each) else words[3]
-        found.add_row(*words)
+        name, *numbers, notes = cells(each)
+        numbers = [words.replace(" ± ", "\n±") for words in numbers]
+        if as_good(each):
+            numbers[1] = f"[green]{numbers[1]}[/]"
+        found.add_row("\n  ".join([*name.split("/"), *([notes] if notes else [])]), *numbers)
     return found
 
 
@@ -185,7 +189,7 @@ def markdown(measured: list[Measured]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for each in measured:
         words = cells(each)
-        words[3] = f"**{words[3]}**" if as_good(each) else words[3]
+        words[2] = f"**{words[2]}**" if as_good(each) else words[2]
         lines.append(f"| {' | '.join([*words, f'`{command(each.row)}`'])} |")
     return "\n".join([*lines, "", f"{caption(measured)}."])
 

@@ -11,6 +11,7 @@ and by their accuracy for the accuracy. Means and intervals are over tables. A r
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from metaopt.config.load import model_config, read_config, tasks_config
 from metaopt.evaluation.divergence import score_untrained
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.results import results_record
+from metaopt.evaluation.statistics import mean_interval
 from metaopt.files import write_text
 from metaopt.inner.adapt import adapt
 from metaopt.outer.loop import sample
@@ -56,7 +58,9 @@ def main() -> None:
         folder = arguments.out / f"seed-{seed}"
         trained = run(seed, folder, [f"tasks.split_seed={seed}", *words])
         records[seed] = trained["methods"] | searched(folder, seed, arguments.trials)
-    text = table(records, {seed: units(arguments.out / f"seed-{seed}") for seed in records})
+    folders = {seed: arguments.out / f"seed-{seed}" for seed in records}
+    text = table(records, {seed: units(folder) for seed, folder in folders.items()})
+    text += "\n\n" + pooled(list(folders.values()))
     write_text(arguments.out / "table.md", text + "\n")
     print(text)
 
@@ -142,6 +146,26 @@ def table(records: dict[int, dict[str, Any]], n_units: dict[int, int]) -> str:
         means = [np.mean([m[key]["mean"] for m in methods]) for key in ("loss", "accuracy") if methods[0][key]]
         mean = f"{means[0]:.3f}" + (f" ({100 * means[1]:.1f} %)" if len(means) > 1 else "")
         lines.append(f"| {name} | " + " | ".join(cell(method) for method in methods) + f" | {mean} |")
+    return "\n".join(lines)
+
+
+def pooled(folders: list[Path]) -> str:
+    """Markdown: each baseline against the policy over all tables that a seed held out, each table counted once."""
+    rows = [row for folder in folders for row in csv.DictReader((folder / "tasks.csv").read_text().splitlines())]
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for row in rows:
+        scores = [float(row["loss"]), float(row["accuracy"] or "nan")]
+        found.setdefault((row["method"], row["member"]), []).append(scores)
+    means = {key: np.mean(scores, 0) for key, scores in found.items()}
+    lines = ["| method − policy | tables | loss | accuracy, points |", "| --- | --- | --- | --- |"]
+    for name in dict.fromkeys(method for method, _ in means if method != "policy"):
+        members = [member for method, member in means if method == name]
+        differences = np.stack([means[name, member] - means["policy", member] for member in members], 1)
+        loss, accuracy = mean_interval(differences[0]), mean_interval(100 * differences[1])
+        lines.append(
+            f"| {name} | {len(members)} | {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}] "
+            f"| {accuracy.mean:+.1f} [{accuracy.low:+.1f}, {accuracy.high:+.1f}] |"
+        )
     return "\n".join(lines)
 
 

@@ -21,8 +21,8 @@ SAME = ("tasks.n_way=3", "tasks.support=20", "tasks.query=30", "tasks.test=100",
 TARGETS: dict[str, tuple[str, ...]] = {
     "MNIST": ("tasks=mnist", *SAME),
     "digits, 8 × 8 stretched to 14 × 14": ("tasks=digits", *SAME, "tasks.noise=0"),
-    "the same, network 64-64-64-64": ("model.widths=[64,64,64,64]",),
-    "the same, network 256-256": ("model.widths=[256,256]",),
+    "its own data, network 64-64-64-64": ("model.widths=[64,64,64,64]",),
+    "its own data, network 256-256": ("model.widths=[256,256]",),
     "MNIST, network 32-32-32": ("tasks=mnist", *SAME, "model.widths=[32,32,32]"),
 }
 """What the policy is evaluated on: overrides of evaluate.py."""

@@ -112,7 +112,7 @@ def test_adaptation_is_on_the_device_of_the_tasks(problem, settings, chunk):
     learner = problem.policy if settings is None else fixed_learner(problem.policy.start, settings)
     with apart(only=True):
         found = adapt(learner, problem.objective, problem.tasks, problem.draws, problem.horizon, chunk=chunk)
-    assert_elsewhere(*found)
+    assert_elsewhere(found.loss, found.accuracy)
 
 
 @pytest.mark.parametrize("left_behind", ["tasks", "draws"])

@@ -63,8 +63,9 @@ def test_every_learned_quantity_has_a_hypergradient(name):
         assert [n for n, g in grads.items() if not (g.reshape(len(g), -1).abs().amax(1) > 0).all()] == []
 
 
-@pytest.mark.parametrize("mode", ["mixed", "mixed_forward"])
-@pytest.mark.parametrize("name", ["linear", "resnet-batch", "columns", "words"])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("linear", "mixed"), ("resnet-batch", "mixed"), ("columns", "mixed_forward"), ("words", "mixed")]
+)
 def test_steps_are_traced_and_simplified_for_the_compiler(name, mode, monkeypatch):
     """All but the generation of code, which takes minutes: the traced graphs are interpreted."""
     traced = []

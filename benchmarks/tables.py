@@ -162,9 +162,10 @@ def pooled(folders: list[Path]) -> str:
         members = [member for method, member in means if method == name]
         differences = np.stack([means[name, member] - means["policy", member] for member in members], 1)
         loss, accuracy = mean_interval(differences[0]), mean_interval(100 * differences[1])
+        points = f"{accuracy.mean:+.1f} [{accuracy.low:+.1f}, {accuracy.high:+.1f}]"
         lines.append(
             f"| {name} | {len(members)} | {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}] "
-            f"| {accuracy.mean:+.1f} [{accuracy.low:+.1f}, {accuracy.high:+.1f}] |"
+            f"| {'–' if np.isnan(accuracy.mean) else points} |"
         )
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaopt.policies.rule import State, UpdateRule
-from metaopt.policies.step import Strength, at_step
+from metaopt.policies.step import Strength, at_step, regularised
 from metaopt.types import Params
 
 DECAY = 0.999
@@ -46,20 +46,16 @@ def normalised_step(
     def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
         new_params, mean, square = {}, {}, {}
         count = step + 1 if isinstance(step, int) else (step + 1).to(next(iter(params.values())).dtype)
+        unbiased_square = 1 - decay**count
+        unbiased_mean = 1.0 if momentum is None else 1 - momentum**count
         for name, p in params.items():
-            g = grads[name]
-            if l2 is not None:
-                g = g + l2[name] * p
-            if pull is not None and anchor is not None:
-                g = g + pull[name] * (p - anchor[name])
+            g = regularised(name, p, grads[name], l2, pull, anchor)
             square[name] = decay * state["square"][name] + (1 - decay) * g * g
-            root = torch.sqrt(square[name] / (1 - decay**count) + floor**2)
+            root = torch.sqrt(square[name] / unbiased_square + floor**2)
             if momentum is not None:
                 mean[name] = momentum * state["mean"][name] + (1 - momentum) * g
-                g = mean[name] / (1 - momentum**count)
-            rate = lr[name]
-            if schedule is not None:
-                rate = at_step(schedule[name], step) * rate
+                g = mean[name] / unbiased_mean
+            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
             new_params[name] = p - rate * g / root
         return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}
 

@@ -44,20 +44,25 @@ def regularised_step(
     def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
         new_params, new_state = {}, {}
         for name, p in params.items():
-            g = grads[name]
-            if l2 is not None:
-                g = g + l2[name] * p
-            if pull is not None and anchor is not None:
-                g = g + pull[name] * (p - anchor[name])
+            g = regularised(name, p, grads[name], l2, pull, anchor)
             if momentum is not None:
                 g = new_state[name] = momentum * state[name] + g
-            rate = lr[name]
-            if schedule is not None:
-                rate = at_step(schedule[name], step) * rate
+            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
             new_params[name] = p - rate * g
         return new_params, new_state
 
     return UpdateRule(init, update)
+
+
+def regularised(
+    name: str, p: Tensor, g: Tensor, l2: Strength | None, pull: Strength | None, anchor: Params | None
+) -> Tensor:
+    """g' = g + l2·θ + pull·(θ − θ₀) for one parameter tensor; see `regularised_step`."""
+    if l2 is not None:
+        g = g + l2[name] * p
+    if pull is not None and anchor is not None:
+        g = g + pull[name] * (p - anchor[name])
+    return g
 
 
 def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> UpdateRule:

@@ -37,7 +37,7 @@ from metaopt.policies.baselines import fixed_learner
 from metaopt.policies.fitting import fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
-from metaopt.search.space import suggest
+from metaopt.search.tuned_space import suggest
 from metaopt.types import Batch, Kind, Params
 
 EXPERIMENT = "experiment=tabular_classification"

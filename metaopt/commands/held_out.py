@@ -22,7 +22,7 @@ from metaopt.policies.rule import Initialise
 from metaopt.policies.settings import PolicySettings
 from metaopt.report.console import comparison_table
 from metaopt.report.headline import headline
-from metaopt.search.space import DEFAULTS
+from metaopt.search.tuned_space import DEFAULTS
 from metaopt.search.tuned import budget_trials, tune
 from metaopt.tasks.family import OfMembers
 from metaopt.types import Split

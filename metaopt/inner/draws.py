@@ -54,7 +54,7 @@ def draw(
     return Draws(noise, order.reshape(n_tasks, horizon, batch_size))
 
 
-def take_draws(draws: Draws, index: int | slice) -> Draws:
+def take_draws(draws: Draws, index: int | slice | Tensor) -> Draws:
     """The draws of the tasks at `index`; an int takes one task and drops the dimension."""
     noise = {name: tensor[index] for name, tensor in draws.noise.items()}
     return Draws(noise, None if draws.order is None else draws.order[index])

@@ -102,11 +102,20 @@ def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generat
 
     Sampled on the CPU, so that equal seeds give equal tasks on every device.
     """
+    return ready(problem, *sample_raw(problem, split, n, generator))
+
+
+def sample_raw(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:
+    """As `sample`, with padding still marked, in the family's own dtype and on the CPU."""
     tasks = problem.family.sample(split, n, generator)
     if problem.family.spec.vocabulary is not None:
         check_words(problem.family.name, tasks, problem.family.spec.vocabulary)
     n_support = tasks.support.x.shape[1]
-    draws = draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+    return tasks, draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+
+
+def ready(problem: InnerProblem, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:
+    """What `sample_raw` gave, ready to be trained on: without padding, in the problem's dtype and on its device."""
     if problem.family.spec.padded and not problem.model.masks:
         tasks, draws = fit_to_width(tasks, draws, problem.model.input_layer)
     return cast_tasks(tasks, problem.dtype, problem.device), cast_draws(draws, problem.dtype, problem.device)

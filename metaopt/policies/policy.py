@@ -115,6 +115,19 @@ class Policy(nn.Module):
             values["init"] = dict(self.init.items())
         return values
 
+    def scaled(self, factors: Mapping[str, Tensor]) -> Values:
+        """What `values` gives, with all of a strength multiplied.
+
+        Args:
+            factors: positive scalars by quantity, `lr`, `l2`, `pull` or `init_std`, of those that are not off.
+        """
+        values = self.values()
+        for quantity, factor in factors.items():
+            fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
+            table = values.get(quantity) or {GLOBAL: torch.as_tensor(fixed.value if fixed else 1.0)}
+            values[quantity] = {key: factor * value for key, value in table.items()}
+        return values
+
     def start(self, noise: Params, values: Values | None = None) -> Params:
         """θ₀ = m₀ + σ ⊙ ε.
 
@@ -154,8 +167,9 @@ class Policy(nn.Module):
 
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
-        if quantity in self.log_strengths:
-            return self._spread((self.values() if values is None else values)[quantity])
+        values = self.values() if values is None else values
+        if quantity in values:
+            return self._spread(values[quantity])
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None

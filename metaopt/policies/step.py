@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
@@ -23,6 +23,7 @@ def regularised_step(
     anchor: Params | None = None,
     momentum: Tensor | float | None = None,
     schedule: Mapping[str, Tensor] | None = None,
+    nesterov: Tensor | bool = False,
 ) -> UpdateRule:
     """Gradient descent with everything that a policy may learn; what is None is absent.
 
@@ -36,6 +37,8 @@ def regularised_step(
         anchor: θ₀; needed with `pull`.
         momentum: μ, a scalar.
         schedule: by parameter tensor, a factor for each step, [horizon]. Beyond the horizon the last one holds.
+        nesterov: step along g' + momentum·m instead of m, as `torch.optim.SGD` does with `nesterov=True`; a bool, or a
+            scalar tensor of bools.
     """
 
     def init(params: Params) -> State:
@@ -46,7 +49,8 @@ def regularised_step(
         for name, p in params.items():
             g = regularised(name, p, grads[name], l2, pull, anchor)
             if momentum is not None:
-                g = new_state[name] = momentum * state[name] + g
+                m = new_state[name] = momentum * state[name] + g
+                g = chosen(nesterov, lambda g=g, m=m: g + momentum * m, m)
             rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
             new_params[name] = p - rate * g
         return new_params, new_state
@@ -65,11 +69,26 @@ def regularised(
     return g
 
 
-def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> UpdateRule:
+def adam_step(
+    lr: Tensor | float,
+    l2: Tensor | float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    decoupled: Tensor | bool = False,
+    schedule: Tensor | None = None,
+) -> UpdateRule:
     """Adam (Kingma & Ba, 2015) with the L2 term added to the gradient, as in `torch.optim.Adam`.
 
     ε stands inside the square root, as ε²: the derivative of √v at v = 0 would be infinite. Away from v = 0 the
     difference from torch's form is of relative size ε/√v.
+
+    Args:
+        lr, l2: scalars.
+        betas: decay of the running means of gradients and of their squares.
+        eps: ε.
+        decoupled: shrink the parameters by lr·l2 instead, as `torch.optim.AdamW` does (Loshchilov & Hutter, 2019); a
+            bool, or a scalar tensor of bools.
+        schedule: a factor of the learning rate for each step, [horizon]. Beyond the horizon the last one holds.
     """
 
     def init(params: Params) -> State:
@@ -82,15 +101,24 @@ def adam_step(lr: float, l2: float = 0.0, betas: tuple[float, float] = (0.9, 0.9
         first = next(iter(params.values()))
         count = step + 1 if isinstance(step, int) else (step + 1).to(first.dtype)
         correction = (1 - betas[0] ** count, 1 - betas[1] ** count)
+        rate = lr if schedule is None else at_step(schedule, step) * lr
         for name, p in params.items():
-            g = grads[name] + l2 * p
+            g = chosen(decoupled, lambda name=name: grads[name], grads[name] + l2 * p)
+            shrunk = chosen(decoupled, lambda p=p: p - rate * l2 * p, p)
             mean[name] = betas[0] * state["mean"][name] + (1 - betas[0]) * g
             square[name] = betas[1] * state["square"][name] + (1 - betas[1]) * g * g
             root = torch.sqrt(square[name] / correction[1] + eps**2)
-            new_params[name] = p - lr / correction[0] * mean[name] / root
+            new_params[name] = shrunk - rate / correction[0] * mean[name] / root
         return new_params, {"mean": mean, "square": square}
 
     return UpdateRule(init, update)
+
+
+def chosen(condition: Tensor | bool, then: Callable[[], Tensor], otherwise: Tensor) -> Tensor:
+    """`then()` where the condition holds; where it is a tensor, both are computed."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, then(), otherwise)
+    return then() if condition else otherwise
 
 
 def at_step(factors: Tensor, step: int | Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from metaopt.inner.draws import Draws
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.rule import Initialise
-from metaopt.search.space import DEFAULTS, choices, suggest
+from metaopt.search.tuned_space import DEFAULTS, choices, suggest
 from metaopt.trees import count_tasks
 from metaopt.types import TaskBatch
 

@@ -9,7 +9,7 @@ from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import draw
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import fixed_learner
-from metaopt.search.space import DEFAULTS, suggest
+from metaopt.search.tuned_space import DEFAULTS, suggest
 from metaopt.search.tuned import budget_trials, tune
 from metaopt.types import Batch, TaskBatch
 

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from metaopt.policies.baselines import RuleSettings
-from metaopt.search.space import DEFAULTS, LR_RANGE, choices, suggest
+from metaopt.search.tuned_space import DEFAULTS, LR_RANGE, choices, suggest
 
 
 @pytest.mark.parametrize("settings", [*DEFAULTS, RuleSettings("sgd", 1.0, 1e-3, 0.9), RuleSettings("adam", 0.1, 1e-2)])

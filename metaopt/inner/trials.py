@@ -1,0 +1,74 @@
+"""Many trainings side by side, each on a task and with hyperparameters of its own: what makes search quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.unroll import exact_gradient, unroll
+from metaopt.models.objective import Objective
+from metaopt.policies.rule import Start
+from metaopt.trees import chunks, count_tasks, take_tasks
+from metaopt.types import Batch, Params, TaskBatch
+
+Configured: TypeAlias = Callable[[Params, Params], Start]
+"""(hyperparameters of one training, noise) -> Start: a learner that is told its hyperparameters."""
+
+
+class TrialScores(NamedTuple):
+    """Scores at the end of each training, [trainings] each; accuracies of a regression are NaN.
+
+    Attributes:
+        query_loss, query_accuracy: on the query set, which chooses.
+        test_loss, test_accuracy: on the test set, which no choice may look at.
+    """
+
+    query_loss: Tensor
+    query_accuracy: Tensor
+    test_loss: Tensor
+    test_accuracy: Tensor
+
+
+def train_trials(
+    configured: Configured,
+    numbers: Params,
+    objective: Objective,
+    tasks: TaskBatch,
+    draws: Draws,
+    horizon: int,
+    chunk: int = 64,
+) -> TrialScores:
+    """Trains each task with the hyperparameters beside it.
+
+    Args:
+        configured: where to start and how to step, given hyperparameters.
+        numbers: hyperparameters, [trainings, *] each.
+        objective: losses and scores of the model.
+        tasks: what each training is on, [trainings] of them; a task may come several times.
+        draws: the randomness of each.
+        horizon: number of inner steps; 0 scores the start.
+        chunk: trainings side by side; bounds the memory.
+
+    Returns:
+        Scores that do not depend on what else is trained beside a task, unless in the last bits.
+    """
+    gradient = exact_gradient(objective.loss)
+
+    def train(
+        own: Params, noise: Params, order: Tensor | None, support: Batch, query: Batch, test: Batch
+    ) -> tuple[Tensor, ...]:
+        params, _ = unroll(configured(own, noise), gradient, support, order, horizon)
+        return (*objective.scores(params, query), *objective.scores(params, test))
+
+    side_by_side = torch.func.vmap(train, in_dims=(0, 0, None if draws.order is None else 0, 0, 0, 0))
+    found = []
+    with torch.no_grad():
+        for group in chunks(count_tasks(tasks), chunk):
+            own = {name: tensor[group] for name, tensor in numbers.items()}
+            some = take_draws(draws, group)
+            found.append(side_by_side(own, some.noise, some.order, *take_tasks(tasks, group)))
+    return TrialScores(*(torch.cat(each) for each in zip(*found, strict=True)))

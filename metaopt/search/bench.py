@@ -1,0 +1,174 @@
+"""Trains what searches propose: for each candidate a validation loss, and a test score for what becomes an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.trials import TrialScores, train_trials
+from metaopt.models.model import Model
+from metaopt.models.variant import variant
+from metaopt.policies.rule import Start, UpdateRule
+from metaopt.search.folds import folds_of
+from metaopt.search.setting import Changes, Prepared, Setting, configured, conventional_start, prepared
+from metaopt.search.space import Candidate
+from metaopt.trees import cast, count_tasks, stacked, take_tasks
+from metaopt.types import Params, TaskBatch
+
+WORST = 2.0
+"""A validation loss counts as at most so many times the untrained network's, and divergence as exactly that: beyond it
+nothing is worth telling apart, and samplers that model the loss are not led by it."""
+
+
+UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step: (params, state))
+
+
+class Request(NamedTuple):
+    """A candidate to be trained on a task, which is named by its index."""
+
+    task: int
+    candidate: Candidate
+
+
+class Result(NamedTuple):
+    """What a candidate is worth on its task.
+
+    Attributes:
+        value: validation loss, finite.
+        diverged: whether training ended in a loss that is not finite.
+        test: test loss and accuracy, those of the untrained network where training diverged; None: not asked for. The
+            accuracy of a regression is NaN.
+        steps: inner steps spent.
+        seconds: share of the time that training took.
+    """
+
+    value: float
+    diverged: bool
+    test: tuple[float, float] | None
+    steps: int
+    seconds: float
+
+
+class Bench:
+    """Trains candidates side by side, grouped by what changes the shapes of their computation.
+
+    Args:
+        setting: what all share.
+        tasks: with padding still marked, [tasks].
+        draws: the comparison's, for these tasks.
+        first: index of the first of the tasks among all tasks of the search.
+    """
+
+    def __init__(self, setting: Setting, tasks: TaskBatch, draws: Draws, first: int = 0) -> None:
+        self._setting = setting
+        self._whole = tasks, draws
+        self._names = [f"task {first + i}" for i in range(count_tasks(tasks))]
+        self._folds = None if setting.folds is None else folds_of(tasks, setting.task, setting.folds, setting.seed)
+        self._sets: dict[tuple[object, ...], Prepared] = {}
+        self._models: dict[Changes, Model] = {(): setting.model}
+        untrained = self._untrained()
+        self._cap = WORST * np.maximum(_array(untrained.query_loss), 1e-12)
+        self._at_start = list(zip(_array(untrained.test_loss), _array(untrained.test_accuracy), strict=True))
+
+    def run(self, requests: Sequence[Request], wanted: Callable[[int, float], bool]) -> list[Result]:
+        """Trains all candidates.
+
+        Args:
+            requests: what to train.
+            wanted: (index of a request, its value) -> whether it needs a test score.
+        """
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(request.candidate.group, []).append(i)
+        results: dict[int, Result] = {}
+        for rows in groups.values():
+            began = time.perf_counter()
+            scored = (self._held_out if self._folds is None else self._cross_validated)(rows, requests, wanted)
+            seconds = (time.perf_counter() - began) / len(rows)
+            results |= {i: result._replace(seconds=seconds) for i, result in zip(rows, scored, strict=True)}
+        return [results[i] for i in range(len(requests))]
+
+    def _held_out(self, rows: list[int], requests: Sequence[Request], _: object) -> list[Result]:
+        """Scored on the query set, and in the same breath on the test set, which chooses nothing."""
+        chosen = [requests[i] for i in rows]
+        scores = self._train(chosen)
+        found = zip(chosen, *map(_array, (scores.query_loss, scores.test_loss, scores.test_accuracy)), strict=True)
+        return [self._result(r.task, loss, (test, accuracy), 1) for r, loss, test, accuracy in found]
+
+    def _cross_validated(
+        self, rows: list[int], requests: Sequence[Request], wanted: Callable[[int, float], bool]
+    ) -> list[Result]:
+        """Scored by its folds, and only then, where it is an answer, trained on all and scored on the test set."""
+        assert self._folds is not None, "only called with folds"
+        k = self._folds.count
+        folded = [Request(k * requests[i].task + fold, requests[i].candidate) for i in rows for fold in range(k)]
+        losses = _array(self._train(folded, by_fold=True).query_loss).reshape(-1, k).mean(1)
+        results = [self._result(requests[i].task, loss, None, k) for i, loss in zip(rows, losses, strict=True)]
+        answers = [j for j, i in enumerate(rows) if wanted(i, results[j].value)]
+        if answers:
+            scores = self._train([requests[rows[j]] for j in answers])
+            for j, test, accuracy in zip(answers, _array(scores.test_loss), _array(scores.test_accuracy), strict=True):
+                results[j] = self._result(requests[rows[j]].task, losses[j], (test, accuracy), k + 1)
+        return results
+
+    def _result(self, task: int, loss: float, test: tuple[float, float] | None, trainings: int) -> Result:
+        diverged = not np.isfinite(loss)
+        cap = float(self._cap[task])
+        if test is not None and (diverged or not np.isfinite(test[0])):
+            test = self._at_start[task]
+        score = None if test is None else (float(test[0]), float(test[1]))
+        return Result(cap if diverged else min(float(loss), cap), diverged, score, trainings * self._setting.horizon, 0)
+
+    def _train(self, requests: Sequence[Request], by_fold: bool = False) -> TrialScores:
+        """Trains candidates of one group on the tasks, or on the folds, that the requests name."""
+        setting = self._setting
+        kind, batch_size, changes = requests[0].candidate.group
+        model = self._model(changes)
+        tasks, draws = self._set(model, batch_size, changes, by_fold)
+        index = torch.tensor([request.task for request in requests], device=setting.device)
+        numbers = cast(stacked([request.candidate.numbers for request in requests]), setting.dtype)
+        return train_trials(
+            configured(setting, kind, model),
+            {name: tensor.to(setting.device) for name, tensor in numbers.items()},
+            setting.objective(model),
+            take_tasks(tasks, index),
+            take_draws(draws, index),
+            setting.horizon,
+            setting.chunk,
+        )
+
+    def _untrained(self) -> TrialScores:
+        setting = self._setting
+        tasks, draws = self._set(setting.model, None, (), False)
+        start = conventional_start(setting, setting.model)
+        none = {"none": torch.zeros(count_tasks(tasks), device=setting.device)}
+
+        def at_start(_: Params, noise: Params) -> Start:
+            return Start(start(noise), UNMOVED)
+
+        return train_trials(at_start, none, setting.objective(setting.model), tasks, draws, 0, setting.chunk)
+
+    def _set(self, model: Model, batch_size: int | None, changes: Changes, by_fold: bool) -> Prepared:
+        key = (batch_size, changes, by_fold)
+        if key not in self._sets:
+            (tasks, draws), names = self._whole, self._names
+            if by_fold and self._folds is not None:
+                k, tasks = self._folds.count, self._folds.tasks
+                draws = Draws({name: noise.repeat_interleave(k, 0) for name, noise in draws.noise.items()}, None)
+                names = [f"{name} fold {fold}" for name in names for fold in range(k)]
+            self._sets[key] = prepared(self._setting, model, batch_size, tasks, draws, names, not by_fold)
+        return self._sets[key]
+
+    def _model(self, changes: Changes) -> Model:
+        if changes not in self._models:
+            self._models[changes] = variant(self._setting.model, self._setting.task, dict(changes))
+        return self._models[changes]
+
+
+def _array(scores: torch.Tensor) -> np.ndarray:
+    return scores.double().cpu().numpy()

@@ -1,0 +1,104 @@
+"""Searches on many tasks in step: in each round all studies propose a trial, and all trials train side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from metaopt.inner.draws import Draws
+from metaopt.search.bench import Bench, Request
+from metaopt.search.samplers import quiet_optuna
+from metaopt.search.setting import Setting
+from metaopt.search.space import Space
+from metaopt.search.study import TaskStudy, Told
+from metaopt.trees import count_tasks
+from metaopt.types import TaskBatch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to search, and how often.
+
+    Attributes:
+        methods: by name in the record: one of `METHODS`, and the space that it searches.
+        trials: on each task.
+        storage: URL of Optuna's storage; None: in memory.
+        name: what the names of all studies begin with; it changes with whatever changes what a trial is worth.
+    """
+
+    methods: Mapping[str, tuple[str, Space]]
+    trials: int
+    storage: str | None
+    name: str
+
+
+class Found(NamedTuple):
+    """One study when it is over.
+
+    Attributes:
+        told: what its trials are worth.
+        records: the trials' settings, for people.
+    """
+
+    told: list[Told]
+    records: list[dict[str, Any]]
+
+
+def search_tasks(
+    setting: Setting,
+    plan: Plan,
+    tasks: TaskBatch,
+    draws: Draws,
+    first: int = 0,
+    tick: Callable[[int], None] = lambda _: None,
+) -> dict[str, list[Found]]:
+    """Searches on each of some tasks with each method.
+
+    Args:
+        setting: how candidates are trained.
+        plan: what is searched.
+        tasks: with padding still marked.
+        draws: the comparison's, for these tasks.
+        first: index of the first of the tasks among all tasks of the search.
+        tick: called with the number of trials that were finished since the last call.
+
+    Returns:
+        By method, what was found on each task.
+    """
+    with quiet_optuna():
+        studies = {
+            name: [
+                TaskStudy(f"{plan.name} {name} {first + i}", method, space, plan.trials, plan.storage)
+                for i in range(count_tasks(tasks))
+            ]
+            for name, (method, space) in plan.methods.items()
+        }
+        tick(sum(len(study.told()) for of_method in studies.values() for study in of_method))
+        bench = Bench(setting, tasks, draws, first)
+        everyone = [(plan.methods[name][1], i, s) for name, of_method in studies.items() for i, s in enumerate(of_method)]
+        while n := _round(bench, everyone, setting.horizon):
+            tick(n)
+        return {
+            name: [Found(s.told(), [plan.methods[name][1].record(p) for p in s.points()]) for s in of_method]
+            for name, of_method in studies.items()
+        }
+
+
+def _round(bench: Bench, studies: Sequence[tuple[Space, int, TaskStudy]], horizon: int) -> int:
+    """One more trial of every study that has not had all of its own; how many that were."""
+    asked: list[tuple[TaskStudy, Request, float]] = []
+    for space, task, study in studies:
+        began = time.perf_counter()
+        point = study.ask()
+        if point is not None:
+            request = Request(task, space.candidate(point, horizon))
+            asked.append((study, request, time.perf_counter() - began))
+    results = bench.run([request for _, request, _ in asked], lambda i, value: asked[i][0].improves(value))
+    for (study, _, seconds), result in zip(asked, results, strict=True):
+        loss, accuracy = result.test or (None, None)
+        known = None if accuracy is None or math.isnan(accuracy) else accuracy
+        study.tell(Told(result.value, result.diverged, loss, known, result.steps, seconds + result.seconds))
+    return len(asked)

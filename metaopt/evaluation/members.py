@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,14 +24,9 @@ def by_member(comparison: Comparison) -> Comparison:
     """
     if not comparison.members:
         return comparison
-    names = list(dict.fromkeys(comparison.members))
-    index = np.array([names.index(name) for name in comparison.members])
-    counts = np.bincount(index, minlength=len(names))
 
     def means(values: np.ndarray) -> np.ndarray:
-        sums = np.zeros((len(names), *values.shape[1:]))
-        np.add.at(sums, index, values)
-        return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+        return member_means(values, comparison.members)
 
     def aggregated(method: MethodOutcome) -> MethodOutcome:
         return replace(
@@ -38,8 +34,28 @@ def by_member(comparison: Comparison) -> Comparison:
             loss=means(method.loss),
             accuracy=None if method.accuracy is None else means(method.accuracy),
             curve=means(method.curve),
-            diverged=np.bincount(index[method.diverged], minlength=len(names)) > 0,
+            diverged=means(method.diverged) > 0,
         )
 
     methods = {name: aggregated(method) for name, method in comparison.methods.items()}
-    return replace(comparison, n_tasks=len(names), methods=methods, members=())
+    return replace(comparison, n_tasks=len(set(comparison.members)), methods=methods, members=())
+
+
+def member_means(values: np.ndarray, members: Sequence[str]) -> np.ndarray:
+    """The mean over each member's tasks.
+
+    Args:
+        values: numbers by task, [tasks, ...].
+        members: name of what each task is a draw from, [tasks]; empty where the tasks are independent.
+
+    Returns:
+        The means in the order of the members' first tasks, float64 [members, ...]; `values` where there are no members.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not members:
+        return values
+    names = list(dict.fromkeys(members))
+    index = np.array([names.index(name) for name in members])
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, index, values)
+    return sums / np.bincount(index).reshape(-1, *[1] * (values.ndim - 1))

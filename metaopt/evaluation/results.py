@@ -23,14 +23,17 @@ RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "optuna", "scikit
 TASK_COLUMNS = ("task", "method", "loss", "accuracy", "diverged", "loss_minus_policy")
 
 
-def write_results(comparison: Comparison, path: str | Path) -> None:
+def write_results(comparison: Comparison, path: str | Path, search: Mapping[str, Any] | None = None) -> None:
     """Write `results.json`.
 
     Args:
         comparison: what was found.
         path: the file, replaced in one stroke.
+        search: the record of the searches on the same tasks, for the key "search"; None: the file has no such key.
     """
     record = results_record(comparison, package_versions())
+    if search is not None:
+        record["search"] = dict(search)
     write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 

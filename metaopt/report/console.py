@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -12,25 +9,11 @@ from rich.text import Text
 from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import Interval, Paired, mean_interval, paired
+from metaopt.report.cells import NONE, VERDICT_STYLES, Column, interval_cells
 from metaopt.report.headline import POLICY, headline, verdict
-from metaopt.report.numbers import decimals_for, fixed, share
+from metaopt.report.numbers import share
 
 __all__ = ["comparison_table", "headline"]
-
-NONE = "–"
-VERDICT_STYLES = {"lower": "green", "higher": "red", "undecided": ""}
-
-
-class Column(NamedTuple):
-    """A column of the table before rich sees it.
-
-    Attributes:
-        title: what stands above it.
-        cells: one per method.
-    """
-
-    title: str
-    cells: list[Text]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -68,14 +51,16 @@ def _columns(comparison: Comparison) -> list[Column]:
     spread = comparison.n_tasks > 1  # one task has no interval to show
     columns = [
         Column("Method", [_named(method) for method in methods]),
-        Column("Test loss", _means([mean_interval(method.loss) for method in methods], spread)),
+        Column("Test loss", interval_cells([mean_interval(method.loss) for method in methods], spread)),
     ]
     if any(method.accuracy is not None for method in methods):
         columns.append(
-            Column("Accuracy", _means([_percent(method) for method in methods], spread, decimals=1, unit=" %"))
+            Column("Accuracy", interval_cells([_percent(method) for method in methods], spread, decimals=1, unit=" %"))
         )
     styles = [VERDICT_STYLES[verdict(method, policy)] for method in methods]
-    columns.append(Column("Difference", _means([pair and pair.difference for pair in pairs], spread, "+", styles)))
+    columns.append(
+        Column("Difference", interval_cells([pair and pair.difference for pair in pairs], spread, "+", styles))
+    )
     columns.append(Column("Wins", [_wins(pair) for pair in pairs]))
     if any(method.trials is not None for method in methods):
         columns.append(Column("Trials", [Text(NONE if m.trials is None else str(m.trials)) for m in methods]))
@@ -95,32 +80,6 @@ def _percent(method: MethodOutcome) -> Interval | None:
 
 def _wins(pair: Paired | None) -> Text:
     return Text(NONE if pair is None else share(pair.win_rate))
-
-
-def _means(
-    intervals: Sequence[Interval | None],
-    spread: bool,
-    sign: str = "",
-    styles: Sequence[str] | None = None,
-    decimals: int | None = None,
-    unit: str = "",
-) -> list[Text]:
-    """Each interval as its mean with "± half-width" below; as many decimals as the narrowest of them needs."""
-    widths = [(interval.high - interval.low) / 2 for interval in intervals if interval is not None]
-    places = decimals_for(widths) if decimals is None else decimals
-    cells = []
-    for interval, style in zip(intervals, styles or [""] * len(intervals), strict=True):
-        if interval is None:
-            cells.append(Text(NONE))
-            continue
-        mean = fixed(interval.mean, places, sign)
-        cell = Text(mean + unit, style)
-        cells.append(
-            cell.append(f"\n±{fixed((interval.high - interval.low) / 2, len(mean.partition('.')[2]))}{unit}", "dim")
-            if spread
-            else cell
-        )
-    return cells
 
 
 def _caption(raw: Comparison, comparison: Comparison) -> Text:

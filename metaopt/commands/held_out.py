@@ -10,6 +10,7 @@ from rich.console import Console
 
 from metaopt.commands.progress import progress_bar
 from metaopt.commands.run_dir import RunFiles
+from metaopt.commands.searching import Searched, joined, search_record, tell
 from metaopt.config.build import generator
 from metaopt.evaluation.compare import Method, compare
 from metaopt.evaluation.records import BatchStatistics, Comparison
@@ -22,8 +23,9 @@ from metaopt.policies.rule import Initialise
 from metaopt.policies.settings import PolicySettings
 from metaopt.report.console import comparison_table
 from metaopt.report.headline import headline
-from metaopt.search.tuned_space import DEFAULTS
+from metaopt.search.mapping import closest_setting
 from metaopt.search.tuned import budget_trials, tune
+from metaopt.search.tuned_space import DEFAULTS
 from metaopt.tasks.family import OfMembers
 from metaopt.types import Split
 
@@ -35,7 +37,7 @@ class Terms:
     Attributes:
         split: where the tasks come from.
         n_tasks: number of tasks.
-        baselines: which of sgd, adam and tuned take part.
+        baselines: which of sgd, adam, tuned and mapped take part.
         baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
         trials: most settings that the search behind `tuned` may try.
         tasks_per_trial: meta-train tasks on which each is tried.
@@ -73,6 +75,8 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
     methods += [_fixed(start, settings) for settings in DEFAULTS if settings.optimizer in terms.baselines]
     if "tuned" in terms.baselines:
         methods.append(_tuned(problem, start, terms, console))
+    if "mapped" in terms.baselines:
+        methods.append(_mapped(start, policy, problem.horizon))
     with progress_bar(console, "held-out tasks", len(methods) * terms.n_tasks) as advance:
         return compare(
             methods,
@@ -95,22 +99,29 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
         )
 
 
-def publish(comparisons: Sequence[Comparison], files: RunFiles, console: Console) -> list[Path]:
+def publish(
+    comparisons: Sequence[Comparison], files: RunFiles, console: Console, searched: Searched | None = None
+) -> list[Path]:
     """Writes results.json and tasks.csv, and prints what they say: a sentence and a table.
 
-    Of two comparisons the second, by the statistics of the support sets, has files of its own.
+    Of two comparisons the second, by the statistics of the support sets, has files of its own; searches are of the
+    first.
 
     Returns:
         The files in which the results are.
     """
     places = [(files.results, files.tasks), (files.inductive_results, files.inductive_tasks)][: len(comparisons)]
     for comparison, (results, tasks) in zip(comparisons, places, strict=True):
-        write_tasks_csv(comparison, tasks)
-        write_results(comparison, results)
+        with_searches = searched if searched is not None and results == files.results else None
+        shown = comparison if with_searches is None else joined(comparison, with_searches)
+        write_tasks_csv(shown, tasks)
+        write_results(shown, results, None if with_searches is None else search_record(with_searches))
         way = f"{comparison.batch_statistics}: " if len(comparisons) > 1 else ""
         console.print()
         console.print(f"{way.capitalize()}{headline(comparison)}", style="bold", highlight=False)
         console.print(comparison_table(comparison))
+        if with_searches is not None:
+            tell(with_searches, comparison, files, console)
     return [results for results, _ in places]
 
 
@@ -124,6 +135,11 @@ def _statistics(problem: InnerProblem, terms: Terms) -> Sequence[BatchStatistics
 
 def _fixed(start: Initialise, settings: RuleSettings) -> Method:
     return Method(settings.optimizer, settings.describe(), fixed_learner(start, settings), settings=settings.to_json())
+
+
+def _mapped(start: Initialise, policy: Policy, horizon: int) -> Method:
+    settings = closest_setting(policy).settings
+    return Method("mapped", settings.describe(), fixed_learner(start, settings, horizon), settings=settings.to_json())
 
 
 def _tuned(problem: InnerProblem, start: Initialise, terms: Terms, console: Console) -> Method:

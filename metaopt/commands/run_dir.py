@@ -73,6 +73,21 @@ class RunFiles:
         return self.folder / "tasks_inductive.csv"
 
     @property
+    def trials(self) -> Path:
+        """Every trial of every search on held-out tasks."""
+        return self.folder / "trials.csv"
+
+    @property
+    def report(self) -> Path:
+        """All that an evaluation found, to be read."""
+        return self.folder / "report.html"
+
+    @property
+    def cost(self) -> Path:
+        """What meta-training has spent so far."""
+        return self.folder / "meta_training.json"
+
+    @property
     def training_figure(self) -> Path:
         """The picture of meta-training, which a run writes last."""
         return self.figures / "meta_training.png"
@@ -156,6 +171,21 @@ def read_plan(files: RunFiles) -> Plan | None:
 def write_plan(files: RunFiles, plan: Plan) -> None:
     """Keeps the plan of a run."""
     write_text(files.plan, json.dumps(asdict(plan), indent=2) + "\n")
+
+
+def write_seconds(files: RunFiles, seconds: float, inner_steps: int) -> None:
+    """Keeps what meta-training has spent, beside the policy: the policy's own bytes do not depend on the machine."""
+    record = {"seconds": round(seconds, 3), "inner_steps": inner_steps}
+    write_text(files.cost, json.dumps(record, indent=2) + "\n")
+
+
+def read_seconds(folder: Path) -> float | None:
+    """Wall time that the meta-training in this run directory has taken; None where nothing says so."""
+    try:
+        seconds = json.loads(RunFiles(folder).cost.read_text())["seconds"]
+        return float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def policy_path(checkpoint: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,16 @@ from metaopt.commands.held_out import Terms, evaluate_policy, publish
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
 from metaopt.commands.progress import MetaTrainingProgress, make_console, show_tables
-from metaopt.commands.run_dir import RunFiles, check_free, claim, existing_run, read_plan, write_plan
+from metaopt.commands.run_dir import (
+    RunFiles,
+    check_free,
+    claim,
+    existing_run,
+    read_plan,
+    read_seconds,
+    write_plan,
+    write_seconds,
+)
 from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.config.build import Job, build_job, build_tracker
 from metaopt.config.device import on_gpu, use_device
@@ -182,9 +192,12 @@ def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> i
     job, state = run.job, run.job.state
     metrics = MetricsFile(run.files.metrics, state.metrics_bytes)
 
+    began, before = time.monotonic(), read_seconds(run.files.folder) or 0.0
+
     def save(at: MetaState) -> None:
         at.metrics_bytes = metrics.sync()
         save_state(run.files.checkpoint, at, _card(run))
+        write_seconds(run.files, before + time.monotonic() - began, _spent(run))
 
     try:
         with (

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from metaopt.config.checks import above, at_least, one_of, whole_number, within
 from metaopt.config.device import check_device
 from metaopt.config.policy import PolicyConfig
+from metaopt.config.search import SearchConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.plan import METHODS
 from metaopt.models.objective import OUTER
@@ -105,7 +106,7 @@ class OuterConfig:
         at_least("outer.checkpoint_every", self.checkpoint_every, 1)
 
 
-BASELINES = ("sgd", "adam", "tuned")
+BASELINES = ("sgd", "adam", "tuned", "mapped")
 BASELINE_INITS = ("policy", "fresh")
 BATCH_STATISTICS = ("both", "transductive", "inductive")
 LARGEST_SEED = 2**32 - 1
@@ -118,14 +119,15 @@ class EvaluationConfig:
 
     Attributes:
         n_tasks: number of tasks; 0 leaves the evaluation out.
-        baselines: which of sgd, adam and tuned stand beside the policy.
+        baselines: which of sgd, adam, tuned and mapped (the conventional setting closest to the policy) stand beside
+            the policy.
         baseline_init: `policy`: baselines start from the policy's initialisations; `fresh`: from torch's.
         batch_statistics: how a model with batch normalisation predicts test sets: by the statistics of the test set
             (`transductive`), of the support set (`inductive`), or in both ways, a record for each.
     """
 
     n_tasks: int = 200
-    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    baselines: list[str] = field(default_factory=lambda: ["sgd", "adam", "tuned"])
     baseline_init: str = "policy"
     batch_statistics: str = "both"
 
@@ -136,23 +138,6 @@ class EvaluationConfig:
             one_of("evaluation.baselines", name, BASELINES)
         one_of("evaluation.baseline_init", self.baseline_init, BASELINE_INITS)
         one_of("evaluation.batch_statistics", self.batch_statistics, BATCH_STATISTICS)
-
-
-@dataclass
-class SearchConfig:
-    """The search behind the baseline `tuned`.
-
-    Attributes:
-        trials: most settings to try; fewer where meta-training spent fewer inner steps.
-        tasks_per_trial: meta-train tasks on which each setting is tried.
-    """
-
-    trials: int = 100
-    tasks_per_trial: int = 64
-
-    def __post_init__(self) -> None:
-        at_least("search.trials", self.trials, 1)
-        at_least("search.tasks_per_trial", self.tasks_per_trial, 1)
 
 
 @dataclass
@@ -218,6 +203,18 @@ class DescribeConfig:
 
 
 @dataclass
+class SafetyConfig:
+    """What evaluation does about negative transfer.
+
+    Attributes:
+        fallback: add the method `fallback`: on each task the better one, by validation loss, of the policy and the
+            conventional setting, charged as two trials.
+    """
+
+    fallback: bool = False
+
+
+@dataclass
 class EvaluateConfig:
     """Everything about `evaluate.py`."""
 
@@ -225,6 +222,8 @@ class EvaluateConfig:
     tasks: Any
     model: Any
     search: SearchConfig
+    tracking: TrackingConfig
+    evaluate: SafetyConfig
     baselines: list[str]
     baseline_init: str = "policy"
     batch_statistics: str = "both"

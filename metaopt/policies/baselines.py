@@ -28,7 +28,8 @@ class RuleSettings:
         optimizer: gradient descent (plain, with momentum, or with Nesterov's), Adam, or Adam with decoupled weight
             decay.
         lr: learning rate.
-        l2: L2 coefficient, added to the gradient as l2·θ (torch's `weight_decay` of SGD and Adam); AdamW's weight decay.
+        l2: L2 coefficient, added to the gradient as l2·θ (torch's `weight_decay` of SGD and Adam); AdamW's weight
+            decay.
         momentum: of gradient descent only; 0 leaves it out.
         schedule: how the learning rate goes over the horizon; see `decay_factors`.
     """
@@ -104,7 +105,7 @@ def rule_of_numbers(adaptive: bool, numbers: Params, names: tuple[str, ...]) -> 
 
 
 def decay_factors(schedule: Decay, horizon: int) -> Tensor:
-    """What the learning rate is multiplied with at each step, [horizon]: 1 at the first, falling towards 0 after the last.
+    """What the learning rate is multiplied with at each step, [horizon]: 1 at the first, and falling towards 0.
 
     Args:
         schedule: `constant`: 1 throughout; `linear`: along a line; `cosine`: along half a cosine (Loshchilov & Hutter,

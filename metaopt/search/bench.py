@@ -21,8 +21,9 @@ from metaopt.trees import cast, count_tasks, stacked, take_tasks
 from metaopt.types import Params, TaskBatch
 
 WORST = 2.0
-"""A validation loss counts as at most so many times the untrained network's, and divergence as exactly that: beyond it
-nothing is worth telling apart, and samplers that model the loss are not led by it."""
+"""A training that ends at a validation loss of more than so many times the untrained network's has diverged, as one has
+that ends at none at all. It counts as exactly that: beyond it nothing is worth telling apart, and samplers that model
+the loss would be led by it."""
 
 
 UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step: (params, state))
@@ -40,7 +41,7 @@ class Result(NamedTuple):
 
     Attributes:
         value: validation loss, finite.
-        diverged: whether training ended in a loss that is not finite.
+        diverged: whether training did.
         test: test loss and accuracy, those of the untrained network where training diverged; None: not asked for. The
             accuracy of a regression is NaN.
         steps: inner steps spent.
@@ -105,7 +106,7 @@ class Bench:
     ) -> list[Result]:
         """Scored by its folds, and only then, where it is an answer, trained on all and scored on the test set."""
         assert self._folds is not None, "only called with folds"
-        k = self._folds.count
+        k = self._folds.each
         folded = [Request(k * requests[i].task + fold, requests[i].candidate) for i in rows for fold in range(k)]
         losses = _array(self._train(folded, by_fold=True).query_loss).reshape(-1, k).mean(1)
         results = [self._result(requests[i].task, loss, None, k) for i, loss in zip(rows, losses, strict=True)]
@@ -117,12 +118,12 @@ class Bench:
         return results
 
     def _result(self, task: int, loss: float, test: tuple[float, float] | None, trainings: int) -> Result:
-        diverged = not np.isfinite(loss)
         cap = float(self._cap[task])
+        diverged = not loss <= cap  # also where it is NaN
         if test is not None and (diverged or not np.isfinite(test[0])):
             test = self._at_start[task]
         score = None if test is None else (float(test[0]), float(test[1]))
-        return Result(cap if diverged else min(float(loss), cap), diverged, score, trainings * self._setting.horizon, 0)
+        return Result(cap if diverged else float(loss), diverged, score, trainings * self._setting.horizon, 0)
 
     def _train(self, requests: Sequence[Request], by_fold: bool = False) -> TrialScores:
         """Trains candidates of one group on the tasks, or on the folds, that the requests name."""
@@ -158,7 +159,7 @@ class Bench:
         if key not in self._sets:
             (tasks, draws), names = self._whole, self._names
             if by_fold and self._folds is not None:
-                k, tasks = self._folds.count, self._folds.tasks
+                k, tasks = self._folds.each, self._folds.tasks
                 draws = Draws({name: noise.repeat_interleave(k, 0) for name, noise in draws.noise.items()}, None)
                 names = [f"{name} fold {fold}" for name in names for fold in range(k)]
             self._sets[key] = prepared(self._setting, model, batch_size, tasks, draws, names, not by_fold)

@@ -19,11 +19,11 @@ class Folds(NamedTuple):
 
     Attributes:
         tasks: support is what a fold trains on; query, and for want of another also test, is what it leaves out.
-        count: folds of a task.
+        each: folds of a task.
     """
 
     tasks: TaskBatch
-    count: int
+    each: int
 
 
 def folds_of(tasks: TaskBatch, spec: TaskSpec, count: int, seed: int) -> Folds:

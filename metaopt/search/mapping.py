@@ -43,14 +43,15 @@ def closest_setting(policy: Policy) -> Closest:
     with torch.no_grad():
         rates = _by_element(policy, policy.strength("lr"))
         factors = _factors(policy, rates)
-        schedule, scale = min(((name, *_fit(name, factors)) for name in DECAYS), key=lambda fit: fit[2])[:2]
+        fits = {name: _fit(name, factors) for name in DECAYS}
+        schedule = min(DECAYS, key=lambda name: fits[name][1])
         strength = policy.strength("l2")
         l2 = 0.0 if strength is None else float(_by_element(policy, strength).log().mean().exp())
         momentum = policy.momentum()
         adaptive = policy.settings.preconditioner == "second_moment"
     settings = RuleSettings(
         optimizer="adam" if adaptive else "sgd",
-        lr=float(rates.log().mean().exp()) * scale,
+        lr=float(rates.log().mean().exp()) * fits[schedule][0],
         l2=l2 if l2 >= L2_OFF_BELOW else 0.0,
         momentum=0.0 if adaptive or momentum is None else float(momentum),
         schedule=schedule,
@@ -80,7 +81,9 @@ def _by_element(policy: Policy, strength: Mapping[str, Tensor | float] | None) -
     """A strength of every parameter of the network, [numbers]."""
     assert strength is not None, "the strength is on"
     shapes = policy.shapes
-    return torch.cat([torch.as_tensor(strength[name]).double().expand(shape).flatten() for name, shape in shapes.items()])
+    return torch.cat(
+        [torch.as_tensor(strength[name]).double().expand(shape).flatten() for name, shape in shapes.items()]
+    )
 
 
 def _factors(policy: Policy, rates: Tensor) -> Tensor:

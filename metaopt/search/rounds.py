@@ -71,14 +71,16 @@ def search_tasks(
     with quiet_optuna():
         studies = {
             name: [
-                TaskStudy(f"{plan.name} {name} {first + i}", method, space, plan.trials, plan.storage)
+                TaskStudy(_study_name(plan, name, first + i), method, space, plan.trials, plan.storage)
                 for i in range(count_tasks(tasks))
             ]
             for name, (method, space) in plan.methods.items()
         }
         tick(sum(len(study.told()) for of_method in studies.values() for study in of_method))
         bench = Bench(setting, tasks, draws, first)
-        everyone = [(plan.methods[name][1], i, s) for name, of_method in studies.items() for i, s in enumerate(of_method)]
+        everyone = [
+            (plan.methods[name][1], i, s) for name, of_method in studies.items() for i, s in enumerate(of_method)
+        ]
         while n := _round(bench, everyone, setting.horizon):
             tick(n)
         return {
@@ -102,3 +104,8 @@ def _round(bench: Bench, studies: Sequence[tuple[Space, int, TaskStudy]], horizo
         known = None if accuracy is None or math.isnan(accuracy) else accuracy
         study.tell(Told(result.value, result.diverged, loss, known, result.steps, seconds + result.seconds))
     return len(asked)
+
+
+def _study_name(plan: Plan, name: str, task: int) -> str:
+    """A grid is another one where it has more trials; other studies go on with more."""
+    return f"{plan.name} {name}{f' of {plan.trials}' if plan.methods[name][0] == 'grid' else ''} {task}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def _in_processes(
 
     with _counted(progress) as counter:
         calls = (delayed(_search_apart)(setting, plan, *part, counter) for part in parts)
-        return list(Parallel(n_jobs=workers, backend="loky")(calls))
+        found: Any = Parallel(n_jobs=workers, backend="loky")(calls)
+        return list(found)
 
 
 def _search_apart(

@@ -61,10 +61,14 @@ class Space(Protocol):
     """
 
     @property
-    def distributions(self) -> Mapping[str, BaseDistribution]: ...
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """See the class."""
+        ...
 
     @property
-    def first(self) -> Sequence[Mapping[str, Any]]: ...
+    def first(self) -> Sequence[Mapping[str, Any]]:
+        """See the class."""
+        ...
 
     def candidate(self, point: Mapping[str, Any], horizon: int) -> Candidate:
         """A point as training takes it."""
@@ -155,7 +159,18 @@ def grid_of(distributions: Mapping[str, BaseDistribution], trials: int) -> dict[
     """
     counts = dict.fromkeys(distributions, 1)
     rates = [name for name in distributions if name.startswith("lr")]
-    wishes = [*rates * 2, "optimizer", *rates, "l2", "l2_multiplier", "schedule", *rates, "batch_size", *counts, *rates * 2]
+    wishes = [
+        *rates * 2,
+        "optimizer",
+        *rates,
+        "l2",
+        "l2_multiplier",
+        "schedule",
+        *rates,
+        "batch_size",
+        *counts,
+        *rates * 2,
+    ]
     for name in wishes:
         if name in counts and counts[name] != _most(distributions[name]):
             finer = counts | {name: counts[name] + 1}

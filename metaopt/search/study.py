@@ -66,10 +66,7 @@ class TaskStudy:
 
     def told(self) -> list[Told]:
         """What the finished trials are worth, in the order in which they were begun."""
-        return [
-            Told(_value(trial), *(trial.user_attrs[key] for key in Told._fields[1:]))
-            for trial in self._finished()
-        ]
+        return [Told(_value(trial), *(trial.user_attrs[key] for key in Told._fields[1:])) for trial in self._finished()]
 
     def points(self) -> list[dict[str, Any]]:
         """The finished trials' points, in that order."""

@@ -9,8 +9,8 @@ from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import draw
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import fixed_learner
-from metaopt.search.tuned_space import DEFAULTS, suggest
 from metaopt.search.tuned import budget_trials, tune
+from metaopt.search.tuned_space import DEFAULTS, suggest
 from metaopt.types import Batch, TaskBatch
 
 N_TASKS, N_INPUTS, HORIZON = 5, 3, 10

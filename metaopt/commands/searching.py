@@ -1,0 +1,184 @@
+"""Search on held-out tasks, beside the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from metaopt.commands.progress import progress_bar
+from metaopt.commands.run_dir import RunFiles
+from metaopt.config.search import BuiltSearch
+from metaopt.evaluation.records import Comparison, MethodOutcome
+from metaopt.inner.draws import Draws
+from metaopt.policies.baselines import RuleSettings
+from metaopt.report.search_headline import search_headline
+from metaopt.report.search_table import search_table
+from metaopt.search.account import Account, account
+from metaopt.search.account_record import account_record
+from metaopt.search.mapping import Closest, closest_setting
+from metaopt.search.records import Cost, SearchOutcome
+from metaopt.search.run import search
+from metaopt.search.safety import Safety, better_of_two
+from metaopt.search.trials_csv import write_trials_csv
+from metaopt.types import TaskBatch
+
+POLICY = "policy"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was found beside a comparison's methods, on its tasks.
+
+    Attributes:
+        outcomes: of the searches.
+        account: these held against the policy; None where nothing was searched.
+        mapping: what became of each dimension of the space in a warm start.
+        closest: the policy in the words of a conventional optimizer.
+        rival: the baseline that `safety` is about.
+        safety: where that one validates better than the policy; None where it could not be compared.
+        fallback: whether the better of both is a method of its own.
+    """
+
+    outcomes: list[SearchOutcome]
+    account: Account | None
+    mapping: Mapping[str, str]
+    closest: Closest | None
+    rival: str
+    safety: Safety | None
+    fallback: bool
+
+
+def search_beside(
+    comparison: Comparison,
+    built: BuiltSearch,
+    tasks: TaskBatch,
+    draws: Draws,
+    cost: Cost,
+    workers: int,
+    fallback: bool,
+    console: Console,
+) -> Searched:
+    """Searches on each task of a comparison, behind a progress bar.
+
+    Args:
+        comparison: of the policy and baselines.
+        built: what to search.
+        tasks: the comparison's, with padding still marked.
+        draws: the comparison's.
+        cost: of meta-training.
+        workers: processes.
+        fallback: whether the better of policy and conventional setting is to be a method of its own.
+        console: shows the progress.
+    """
+    plan, policy = built.plan, built.setting.policy
+    rival = next((name for name in ("tuned", "mapped") if name in comparison.methods), "")
+    safety = None
+    if rival and policy.settings.optimizer == "metaopt":
+        settings = RuleSettings(**comparison.methods[rival].settings)
+        safety = better_of_two(built.setting, settings, tasks, draws)
+    outcomes: list[SearchOutcome] = []
+    found = None
+    if plan.methods:
+        total = comparison.n_tasks * len(plan.methods) * plan.trials
+        with progress_bar(console, "trials on held-out tasks", total) as advance:
+            outcomes = search(built.setting, plan, tasks, draws, workers, advance)
+        found = account(
+            comparison.methods[POLICY],
+            outcomes,
+            cost,
+            others=[method for name, method in comparison.methods.items() if name != POLICY],
+            members=comparison.members,
+            unit=comparison.unit,
+            validation="holdout" if built.setting.folds is None else "kfold",
+        )
+    closest = closest_setting(policy) if "mapped" in comparison.methods else None
+    return Searched(outcomes, found, built.mapping, closest, rival, safety, fallback)
+
+
+def joined(comparison: Comparison, searched: Searched) -> Comparison:
+    """The comparison with all that was found beside it as further methods."""
+    methods = dict(comparison.methods)
+    unknown = np.full((comparison.n_tasks, len(comparison.curve_steps)), np.nan)
+    for found in searched.outcomes:
+        answers = found.chosen[:, -1:]
+        methods[found.name] = MethodOutcome(
+            name=found.name,
+            description=f"{found.description}, {found.trials} trials on each task",
+            loss=found.loss[:, -1],
+            accuracy=None if found.accuracy is None else found.accuracy[:, -1],
+            curve=unknown,
+            diverged=np.take_along_axis(found.diverged, answers, 1)[:, 0],
+            seconds=found.seconds,
+            inner_steps=found.inner_steps,
+            trials=found.trials,
+        )
+    safety = searched.safety
+    if searched.fallback and safety is not None:
+        methods["fallback"] = MethodOutcome(
+            name="fallback",
+            description=f"the better of policy and {searched.rival} by validation loss",
+            loss=safety.loss,
+            accuracy=safety.accuracy,
+            curve=unknown,
+            diverged=safety.diverged,
+            seconds=safety.seconds,
+            inner_steps=safety.inner_steps,
+            trials=2,
+        )
+    return replace(comparison, methods=methods, notes=(*comparison.notes, *search_notes(searched, comparison)))
+
+
+def search_notes(searched: Searched, comparison: Comparison) -> list[str]:
+    """What a reader must know of searches, mapping and negative transfer, a sentence each."""
+    notes = []
+    if searched.safety is not None:
+        count = int(searched.safety.worse.sum())
+        notes.append(
+            f"negative transfer: by validation loss the policy is worse than {searched.rival} on {count} of "
+            f"{comparison.n_tasks} tasks"
+        )
+    if searched.closest is not None:
+        lost = "; ".join(searched.closest.lost) or "nothing"
+        notes.append(f"mapped is {searched.closest.settings.describe()}, which leaves out: {lost}")
+    if searched.mapping:
+        words = ", ".join(f"{name}: {became}" for name, became in searched.mapping.items())
+        notes.append(f"searches named _warm start from the policy ({words})")
+    return notes
+
+
+def search_record(searched: Searched) -> dict[str, Any]:
+    """What `results.json` says of it under `search`."""
+    record: dict[str, Any] = {} if searched.account is None else account_record(searched.account)
+    record["mapping"] = dict(searched.mapping)
+    if searched.closest is not None:
+        closest = searched.closest
+        record["closest"] = {"settings": closest.settings.to_json(), "lost": list(closest.lost)}
+    if searched.safety is not None:
+        worse = searched.safety.worse
+        record["negative_transfer"] = {
+            "against": searched.rival,
+            "share": float(worse.mean()),
+            "tasks": np.flatnonzero(worse).tolist(),
+        }
+    return record
+
+
+def tell(searched: Searched, comparison: Comparison, files: RunFiles, console: Console) -> None:
+    """Writes trials.csv, and prints the account and the notes."""
+    if searched.account is not None:
+        write_trials_csv(searched.outcomes, files.trials, comparison.members)
+        console.print()
+        console.print(search_headline(searched.account), style="bold", highlight=False)
+        console.print(search_table(searched.account))
+    safety = searched.safety
+    for note in search_notes(searched, comparison):
+        console.print(f"{note[0].upper()}{note[1:]}.", highlight=False)
+    if searched.fallback and safety is not None:
+        mean, policy = float(safety.loss.mean()), float(comparison.methods[POLICY].loss.mean())
+        assert math.isfinite(mean), "scored losses are finite"
+        console.print(f"With the fallback the mean test loss is {mean:.4g} instead of {policy:.4g}.", highlight=False)

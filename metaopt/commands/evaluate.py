@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from torch import Tensor
 
 from metaopt.commands.held_out import Terms, evaluate_policy, publish
 from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, warn
 from metaopt.commands.progress import make_console, show_tables
 from metaopt.commands.run_dir import check_free, claim, policy_path, read_seconds
-from metaopt.commands.searching import Searched, search_beside
-from metaopt.config.build import build_problem, generator
+from metaopt.commands.searching import search_beside
+from metaopt.config.build import build_problem
+from metaopt.config.build_search import check_search
 from metaopt.config.device import on_gpu, use_device
-from metaopt.config.engine import build_objective
 from metaopt.config.load import (
     checkpoint_path,
     evaluate_config,
@@ -31,19 +29,15 @@ from metaopt.config.load import (
     typed,
 )
 from metaopt.config.schema import EvaluateConfig, InnerConfig
-from metaopt.config.search import build_search
 from metaopt.errors import ConfigError, PolicyFileError
-from metaopt.evaluation.records import Comparison
-from metaopt.outer.loop import sample_raw
 from metaopt.outer.problem import InnerProblem
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import fit_policy
-from metaopt.policies.policy import Policy
 from metaopt.policies.reading import read_policy
 from metaopt.report.figures import save_figures
 from metaopt.search.records import Cost
-from metaopt.types import CPU, Split
+from metaopt.types import Split
 
 
 def main() -> None:
@@ -75,6 +69,8 @@ def evaluate(raw: DictConfig) -> int:
     fits = {
         name: fit_policy(source.tensors, source.card, problem.model, source.path) for name, problem in problems.items()
     }
+    for problem in problems.values():
+        check_search(config.search, problem.model, source.card.policy)
     notes = {name: _notes(source.card, problem, fits[name].note, len(parts) > 1) for name, problem in problems.items()}
     for note in dict.fromkeys(note for of_part in notes.values() for note in of_part):
         warn(note)
@@ -89,31 +85,22 @@ def evaluate(raw: DictConfig) -> int:
             soft_wrap=True,
         )
         comparisons = evaluate_policy(problem, policy, _terms(config, source, notes[name]), console)
-        searched = _searched(config, source, problem, policy, comparisons[0], console)
+        searched = search_beside(
+            config.search,
+            problem,
+            policy,
+            comparisons[0],
+            console,
+            dtype=source.inner.dtype,
+            fresh=config.baseline_init == "fresh",
+            cost=Cost(source.budget, read_seconds(source.path.parent)),
+            fallback=config.evaluate.fallback,
+        )
         of_part = files.of_part(name)
         results = " and ".join(map(str, publish(comparisons, of_part, console, searched)))
         save_figures(comparisons[0], read_policy(policy, problem.family.spec.input_shape), of_part.figures)
         console.print(f"Results: {results}\nFigures: {of_part.figures}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _searched(
-    config: EvaluateConfig,
-    source: Source,
-    problem: InnerProblem,
-    policy: Policy,
-    comparison: Comparison,
-    console: Console,
-) -> Searched:
-    split: Split = config.split  # type: ignore[assignment]
-    tasks, draws = sample_raw(problem, split, config.n_tasks, generator(config.seed, "meta_test"))
-    objective = partial(build_objective, task=problem.family.spec, dtype=source.inner.dtype)
-    fresh = config.baseline_init == "fresh"
-    n_support = tasks.support.x.shape[1]
-    built = build_search(config.search, problem, policy, objective, fresh, config.seed, n_support)
-    cost = Cost(source.budget, read_seconds(source.path.parent))
-    workers = config.search.processes if problem.device == CPU else 1
-    return search_beside(comparison, built, tasks, draws, cost, workers, config.evaluate.fallback, console)
 
 
 def _notes(card: PolicyCard, problem: InnerProblem, fit: str, in_mixture: bool) -> tuple[str, ...]:

@@ -12,10 +12,14 @@ from rich.console import Console
 
 from metaopt.commands.progress import progress_bar
 from metaopt.commands.run_dir import RunFiles
-from metaopt.config.search import BuiltSearch
+from metaopt.config.build import generator
+from metaopt.config.build_search import build_search
+from metaopt.config.search import SearchConfig
 from metaopt.evaluation.records import Comparison, MethodOutcome
-from metaopt.inner.draws import Draws
+from metaopt.outer.loop import sample_raw
+from metaopt.outer.problem import InnerProblem
 from metaopt.policies.baselines import RuleSettings
+from metaopt.policies.policy import Policy
 from metaopt.report.search_headline import search_headline
 from metaopt.report.search_table import search_table
 from metaopt.search.account import Account, account
@@ -25,7 +29,7 @@ from metaopt.search.records import Cost, SearchOutcome
 from metaopt.search.run import search
 from metaopt.search.safety import Safety, better_of_two
 from metaopt.search.trials_csv import write_trials_csv
-from metaopt.types import TaskBatch
+from metaopt.types import CPU, Split
 
 POLICY = "policy"
 
@@ -54,28 +58,34 @@ class Searched:
 
 
 def search_beside(
+    config: SearchConfig,
+    problem: InnerProblem,
+    policy: Policy,
     comparison: Comparison,
-    built: BuiltSearch,
-    tasks: TaskBatch,
-    draws: Draws,
-    cost: Cost,
-    workers: int,
-    fallback: bool,
     console: Console,
+    *,
+    dtype: str,
+    fresh: bool,
+    cost: Cost,
+    fallback: bool = False,
 ) -> Searched:
-    """Searches on each task of a comparison, behind a progress bar.
+    """Searches on each task of a comparison, behind a progress bar, and looks for negative transfer.
 
     Args:
-        comparison: of the policy and baselines.
-        built: what to search.
-        tasks: the comparison's, with padding still marked.
-        draws: the comparison's.
-        cost: of meta-training.
-        workers: processes.
-        fallback: whether the better of policy and conventional setting is to be a method of its own.
+        config: what to search.
+        problem: what is trained.
+        policy: the comparison's.
+        comparison: of the policy and baselines, on tasks of the problem's family.
         console: shows the progress.
+        dtype: of the model's own passes, as in `InnerConfig`.
+        fresh: whether the comparison's baselines start from torch's initialisation.
+        cost: of meta-training.
+        fallback: whether the better of policy and conventional setting is to be a method of its own.
     """
-    plan, policy = built.plan, built.setting.policy
+    split: Split = comparison.split  # type: ignore[assignment]
+    tasks, draws = sample_raw(problem, split, comparison.n_tasks, generator(comparison.seed, "meta_test"))
+    n_support = tasks.support.x.shape[1]
+    built = build_search(config, problem, policy, dtype, fresh, comparison.seed, n_support)
     rival = next((name for name in ("tuned", "mapped") if name in comparison.methods), "")
     safety = None
     if rival and policy.settings.optimizer == "metaopt":
@@ -83,10 +93,11 @@ def search_beside(
         safety = better_of_two(built.setting, settings, tasks, draws)
     outcomes: list[SearchOutcome] = []
     found = None
-    if plan.methods:
-        total = comparison.n_tasks * len(plan.methods) * plan.trials
+    if built.plan.methods:
+        workers = config.processes if problem.device == CPU else 1
+        total = comparison.n_tasks * len(built.plan.methods) * config.trials
         with progress_bar(console, "trials on held-out tasks", total) as advance:
-            outcomes = search(built.setting, plan, tasks, draws, workers, advance)
+            outcomes = search(built.setting, built.plan, tasks, draws, workers, advance)
         found = account(
             comparison.methods[POLICY],
             outcomes,
@@ -94,7 +105,7 @@ def search_beside(
             others=[method for name, method in comparison.methods.items() if name != POLICY],
             members=comparison.members,
             unit=comparison.unit,
-            validation="holdout" if built.setting.folds is None else "kfold",
+            validation=config.validation,
         )
     closest = closest_setting(policy) if "mapped" in comparison.methods else None
     return Searched(outcomes, found, built.mapping, closest, rival, safety, fallback)

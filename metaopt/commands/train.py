@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from metaopt.commands.held_out import Terms, evaluate_policy, publish
+from metaopt.commands.conclude import conclude
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
 from metaopt.commands.progress import MetaTrainingProgress, make_console, show_tables
+from metaopt.commands.run import Run
 from metaopt.commands.run_dir import (
     RunFiles,
     check_free,
@@ -35,30 +36,16 @@ from metaopt.config.device import on_gpu, use_device
 from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
 from metaopt.errors import ConfigError, PolicyFileError
-from metaopt.evaluation.records import Comparison
-from metaopt.evaluation.results import method_rows
 from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
-from metaopt.outer.metrics import MetricsFile, Record, read_metrics
-from metaopt.outer.mixture import counts_of, parts_of
+from metaopt.outer.metrics import MetricsFile, Record
+from metaopt.outer.mixture import counts_of
 from metaopt.outer.ranks import Ranks, from_environment
 from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
-from metaopt.policies.file import PolicyCard, save_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
-from metaopt.report.figures import save_figure, save_figures
-from metaopt.report.training import meta_training_curves
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker, policy_histograms
-
-
-@dataclass(frozen=True)
-class Run:
-    """A checked run that has its directory and stands where its last checkpoint left it."""
-
-    config: TrainConfig
-    job: Job
-    files: RunFiles
 
 
 def main() -> None:
@@ -105,7 +92,7 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
             )
             return signal_code
         if is_first:
-            _conclude(run, tracker, console)
+            conclude(run, tracker, console)
     finally:
         tracker.close()
     return 0
@@ -196,8 +183,8 @@ def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> i
 
     def save(at: MetaState) -> None:
         at.metrics_bytes = metrics.sync()
-        save_state(run.files.checkpoint, at, _card(run))
-        write_seconds(run.files, before + time.monotonic() - began, _spent(run))
+        save_state(run.files.checkpoint, at, run.card)
+        write_seconds(run.files, before + time.monotonic() - began, run.spent)
 
     try:
         with (
@@ -244,61 +231,5 @@ def _tracking(
     return track
 
 
-def _conclude(run: Run, tracker: Tracker, console: Console) -> None:
-    """The policy file first, so that nothing that follows can cost it; then the comparison and all that is shown."""
-    job, files = run.job, run.files
-    policy = job.state.policy
-    policy.load_state_dict(job.state.best)
-    save_policy(files.policy, job.state.best, _card(run))
-    rows, figures = [], []
-    for part in parts_of(job.whole, policy):
-        comparisons: list[Comparison] = []
-        of_part = files.of_part(part.name)
-        if run.config.evaluation.n_tasks:
-            comparisons = evaluate_policy(part.problem, part.policy, _terms(run), console)
-            publish(comparisons, of_part, console)
-            rows += [row for each in comparisons for row in method_rows(each)]
-        reading = read_policy(part.policy, part.problem.family.spec.input_shape)
-        figures += save_figures(comparisons[0] if comparisons else None, reading, of_part.figures)
-    figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
-    tracker.finish(rows or None, figures, files.policy)
-    console.print(
-        f"Policy: {files.policy}\nFigures: {files.figures}\n{_upload_words(run)}"
-        f"On other tasks: python evaluate.py checkpoint={files.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _upload_words(run: Run) -> str:
-    offline = run.config.tracking.name == "wandb" and run.config.tracking.mode == "offline"
-    kept = run.files.folder / "wandb"
-    return f"Weights & Biases, kept offline: wandb sync {kept}/offline-run-*\n" if offline and kept.exists() else ""
-
-
-def _spent(run: Run) -> int:
-    """Inner steps of meta-training so far; early stopping spends fewer than were configured."""
-    return run.job.state.iteration * run.config.outer.meta_batch * run.config.inner.horizon
-
-
-def _card(run: Run) -> PolicyCard:
-    return replace(run.job.card, config=run.job.card.config | {"meta_training_inner_steps": _spent(run)})
-
-
 def _read(job: Job, policy: Policy) -> PolicyReading:
     return read_policy(policy, job.problem.family.spec.input_shape)
-
-
-def _terms(run: Run) -> Terms:
-    evaluation, search = run.config.evaluation, run.config.search
-    return Terms(
-        split="meta_test",
-        n_tasks=evaluation.n_tasks,
-        baselines=tuple(evaluation.baselines),
-        baseline_init=evaluation.baseline_init,
-        trials=search.trials,
-        tasks_per_trial=search.tasks_per_trial,
-        budget=_spent(run),
-        seed=run.config.seed,
-        batch_statistics=evaluation.batch_statistics,
-    )

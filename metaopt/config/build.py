@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from metaopt.config.build_search import check_search
 from metaopt.config.engine import (
     build_inductive,
     build_objective,
@@ -106,6 +107,8 @@ def build_job(
     }
     first = next(iter(problems.values()))
     model = first.model
+    for problem in problems.values():
+        check_search(config.search, problem.model, settings)
     roles = [role for problem in problems.values() for role in problem.model.roles.values()]
     # Streams of their own, so that the length of one does not shift another.
     policy = Policy(

@@ -13,6 +13,7 @@ from torch import Tensor
 from metaopt.errors import ConfigError
 from metaopt.policies.baselines import DECAYS, Decay, RuleSettings, decay_factors
 from metaopt.policies.policy import Policy
+from metaopt.policies.settings import PolicySettings
 from metaopt.search.space import L2_OFF_BELOW, Candidate, changes_of, discrete
 
 MULTIPLIERS = {"lr": 4.0, "l2": 10.0, "pull": 10.0, "init_std": 2.0}
@@ -142,27 +143,29 @@ class PolicySpace:
         return dict(point)
 
 
+def check_multiplied(settings: PolicySettings) -> None:
+    """Raises ConfigError where a policy cannot be multiplied, and so no search can start from it."""
+    if settings.optimizer != "metaopt":
+        raise ConfigError(
+            f"search.warm_start is on, but the policy runs torch's {settings.optimizer}, of which many trials cannot "
+            "be trained side by side; use search.warm_start=false"
+        )
+
+
 def policy_space(
     policy: Policy, dimensions: Sequence[str], n_support: int, batch_size: int | None, spec: Mapping[str, Any]
 ) -> tuple[PolicySpace, dict[str, str]]:
     """The space around a policy, and what became of each dimension that a search without it would have.
 
     Args:
-        policy: of metaopt's own inner step.
+        policy: one that can be multiplied, see `check_multiplied`.
         dimensions: of the conventional space.
         n_support: examples in a support set.
         batch_size: the policy's; None: the whole support set.
         spec: of the model that the policy is evaluated with.
 
-    Raises:
-        ConfigError: the policy runs one of torch's optimizers, whose trainings do not go side by side.
     """
     settings = policy.settings
-    if settings.optimizer != "metaopt":
-        raise ConfigError(
-            f"search.warm_start is true, but the policy runs torch's {settings.optimizer}, which cannot be trained for "
-            "many trials at once; use search.warm_start=false"
-        )
     quantities = tuple(q for q in MULTIPLIERS if q == "init_std" or getattr(settings, q).mode != "off")
     if settings.init.mode != "scaled":
         quantities = tuple(q for q in quantities if q != "init_std")

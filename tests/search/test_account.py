@@ -110,7 +110,7 @@ def test_units_are_members():
     assert method.against == paired(after[:, 1], tables)
     assert method.p == paired_p(after[:, 1], tables)
     assert found.others["sgd"].p == paired_p(np.full(3, 2.0), tables)
-    assert method.seconds == pytest.approx(2 / 5), "of a task, not of a table"
+    assert (method.inner_steps, method.seconds) == (2 * HORIZON, pytest.approx(2 / 5)), "of a task, not of a table"
     assert method.break_even == pytest.approx(12_000 / (2 * HORIZON - HORIZON))
 
 

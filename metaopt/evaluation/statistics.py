@@ -39,7 +39,8 @@ def mean_interval(values: np.ndarray) -> Interval:
     """Mean of independent values with Student's 95 % interval.
 
     A single value says nothing of the spread: its interval has no width, so whoever sets the number of tasks must ask
-    for two or more.
+    for two or more. Skewed values take away coverage where they are few: of log-normal ones (skewness 6) 20 give an
+    interval that covers the mean in 86 % of all cases, 100 one that does so in 92 %.
 
     Args:
         values: one finite number per task, [tasks]; at least one.

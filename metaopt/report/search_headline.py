@@ -35,25 +35,24 @@ def search_headline(account: Account) -> str:
     trials = {method.trials for method in methods}
     groups: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": []}
     for method, loss in zip(methods, shown[1:], strict=True):
-        after = "" if len(trials) == 1 else f" after {_trials(method.trials)}"
-        groups[search_verdict(method)].append(f"{method.name} ({loss}{after})")
+        own = "" if len(trials) == 1 else f" after {_trials(method.trials)}"
+        groups[search_verdict(method)].append(f"{method.name} ({loss}{own})")
     units = f"one {account.unit}" if account.n_units == 1 else f"{account.n_units} {account.unit}s"
     subject = f"On {units} the policy's test loss without a trial is {shown[0]}"
     if not methods:
         return f"{subject}; there is no search to compare it with."
-    each = "their last trials" if len(trials) > 1 else f"{_trials(trials.pop())} per task"
-    return f"{subject}, {_claims(groups, account.n_units, each)}."
+    after = f" after {_trials(trials.pop())} per task" if len(trials) == 1 else ""
+    return f"{subject}, {_claims(groups, account.n_units, after)}."
 
 
-def _claims(groups: dict[str, list[str]], n_units: int, each: str) -> str:
-    after = f"after {each}"
+def _claims(groups: dict[str, list[str]], n_units: int, after: str) -> str:
     undecided = groups["undecided"]
     if n_units < 2:
-        return f"beside {listed(undecided)} {after}; a single one cannot decide between them"
+        return f"beside {listed(undecided)}{after}; one alone cannot decide between them"
     decided = [f"{verdict} than {listed(groups[verdict])}" for verdict in ("lower", "higher") if groups[verdict]]
     doubt = [f"not distinguishable from {listed(undecided)}"] if undecided else []
-    claim = ", and ".join([*([" but ".join(decided)] if decided else []), *doubt])
-    return f"{claim} {after} (paired tests at 5 %, Holm's correction)"
+    claims = ", and ".join([*([" but ".join(decided)] if decided else []), *doubt])
+    return f"{claims}{after} (paired tests at 5 %, Holm's correction)"
 
 
 def _trials(count: int) -> str:

@@ -162,3 +162,11 @@ def test_versions_name_what_the_numbers_depend_on():
     versions = package_versions()
     assert {"metaopt", "python", "torch", "numpy", "optuna", "scikit-learn"} <= set(versions)
     assert "unknown" not in versions.values()
+
+
+def test_a_search_stands_under_its_own_key(found, tmp_path):
+    write_results(found, tmp_path / "with.json", search={"unit": "task"})
+    write_results(found, tmp_path / "without.json")
+    record = read_strictly(tmp_path / "with.json")
+    assert record.pop("search") == {"unit": "task"}
+    assert record == read_strictly(tmp_path / "without.json")

@@ -110,7 +110,7 @@ def test_units_are_members():
     assert method.against == paired(after[:, 1], tables)
     assert method.p == paired_p(after[:, 1], tables)
     assert found.others["sgd"].p == paired_p(np.full(3, 2.0), tables)
-    assert method.seconds == pytest.approx(2 / 5), "of a task, not of a table"
+    assert (method.inner_steps, method.seconds) == (2 * HORIZON, pytest.approx(2 / 5)), "of a task, not of a table"
     assert method.break_even == pytest.approx(12_000 / (2 * HORIZON - HORIZON))
 
 
@@ -144,17 +144,16 @@ def test_intervals_cover_the_true_difference_in_95_of_100_comparisons(n_tasks):
     assert widths.mean() == pytest.approx(4 * 0.2 * 2**0.5 / n_tasks**0.5, rel=0.1), "as wide as pairing leaves it"
 
 
-@pytest.mark.parametrize(("n_tasks", "least"), [(20, 0.86), (50, 0.89), (100, 0.91)])
-def test_skewed_losses_cost_some_coverage_and_no_more(n_tasks, least):
-    # A few tasks on which a search does very badly: differences are log-normal, with skewness 6.
+@pytest.mark.parametrize(("n_tasks", "coverage"), [(20, 0.864), (50, 0.898), (100, 0.918)])
+def test_skewed_differences_cost_as_much_coverage_as_the_docstring_says(n_tasks, coverage):
+    # A few tasks on which a search does very badly. The expected coverage was measured on 20,000 other comparisons.
     random = np.random.default_rng(n_tasks)
-    truth = np.exp(0.5)
     covered = []
     for _ in range(2000):
         policy = random.normal(size=n_tasks)
         low, high = only(policy_of(policy), search_of(policy + random.lognormal(size=n_tasks))).against.difference[1:]
-        covered.append(low <= truth <= high)
-    assert least < np.mean(covered) < 0.965
+        covered.append(low <= np.exp(0.5) <= high)
+    assert np.mean(covered) == pytest.approx(coverage, abs=0.023)  # three standard errors
 
 
 def test_intervals_over_tables_cover_what_intervals_over_their_tasks_do_not():

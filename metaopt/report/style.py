@@ -41,7 +41,7 @@ class LineStyle(NamedTuple):
     """
 
     colour: str
-    dashes: str | tuple[int, tuple[int, ...]]
+    dashes: str | tuple[int, tuple[float, ...]]
     width: float
 
 
@@ -59,6 +59,20 @@ def method_styles(names: Sequence[str]) -> dict[str, LineStyle]:
             index = (len(styles) - (POLICY in styles)) % len(BASELINE_COLOURS)
             styles[name] = LineStyle(BASELINE_COLOURS[index], BASELINE_DASHES[index], 1.5)
     return styles
+
+
+WARM = "_warm"
+"""What the name of a search that starts from the policy ends in."""
+
+
+def search_styles(names: Sequence[str]) -> dict[str, LineStyle]:
+    """Searches in the order in which they come: a warm-started one in the colour of its cold twin, but dashed."""
+    bases = list(dict.fromkeys(name.removesuffix(WARM) for name in names))
+    colours = {base: BASELINE_COLOURS[index % len(BASELINE_COLOURS)] for index, base in enumerate(bases)}
+    return {
+        name: LineStyle(colours[name.removesuffix(WARM)], (0, (4, 1.5)) if name.endswith(WARM) else "-", 1.5)
+        for name in names
+    }
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -94,9 +95,7 @@ def _rates(reading: PolicyReading, roles: Mapping[str, str]) -> list[str]:
         positions = grouped(rates, {name: roles[name].partition(".")[0] for name in rates})
         if 1 < len(positions) < len(layers):
             sentences.append(f"By position in the network the rates are {_valued(positions)} (geometric means).")
-        parts = grouped(rates, {name: roles[name].partition(".")[2] for name in rates})
-        sentences += _weights_and_biases({part.name: part.value for part in parts})
-    return sentences + _spread(rates)
+    return sentences + _weights_and_biases(rates) + _spread(rates)
 
 
 def _compared(subject: str, verb: str, layers: Sequence[Level], fixed: str) -> list[str]:
@@ -113,15 +112,20 @@ def _compared(subject: str, verb: str, layers: Sequence[Level], fixed: str) -> l
     ]
 
 
-def _weights_and_biases(parts: Mapping[str, float]) -> list[str]:
-    weight, bias = parts.get("weight", 0.0), parts.get("bias", 0.0)
-    if not (weight > 0 and bias > 0):
+def _weights_and_biases(rates: Mapping[str, np.ndarray]) -> list[str]:
+    """Over the layers that have both, since layers differ more than what is within one."""
+    values = dict(levels(rates))
+    layers = [name.removesuffix(".weight") for name in values if name.endswith(".weight")]
+    pairs = [(values[f"{layer}.weight"], values.get(f"{layer}.bias", 0.0)) for layer in layers]
+    logs = [math.log(bias / weight) for weight, bias in pairs if weight > 0 and bias > 0]
+    if not logs:
         return []
-    fast, slow = ("biases", "weights") if bias > weight else ("weights", "biases")
-    ratio = max(weight, bias) / min(weight, bias)
-    if ratio < ALIKE:
-        return ["Weights and biases learn about equally fast."]
-    return [f"On the whole {fast} learn {_times(ratio)} times as fast as {slow}."]
+    ratio = math.exp(sum(logs) / len(logs))
+    if max(ratio, 1 / ratio) < ALIKE:
+        return ["Within a layer the weight and the bias learn about equally fast."]
+    fast, slow = ("bias", "weight") if ratio > 1 else ("weight", "bias")
+    over = f", in the geometric mean over {len(logs)} layers" if len(logs) > 1 else ""
+    return [f"Within a layer the {fast} learns {_times(max(ratio, 1 / ratio))} times as fast as the {slow}{over}."]
 
 
 def _spread(rates: Mapping[str, np.ndarray]) -> list[str]:

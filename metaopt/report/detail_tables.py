@@ -59,7 +59,8 @@ def tasks_table(comparison: Comparison, account: Account | None) -> PageTable:
     if shown < comparison.n_tasks:
         notes.append(f"The first {shown} of {comparison.n_tasks}; all of them are in tasks.csv.")
     rows = list(zip(*columns.values(), strict=True))
-    return PageTable("tasks", f"{unit} by {unit.lower()}", list(columns), rows, " ".join(notes))
+    caption = f"Every method's test loss on each {comparison.unit}" + (", and trials to match the policy" if account else "")
+    return PageTable("tasks", caption, list(columns), rows, " ".join(notes))
 
 
 def tensors_table(reading: PolicyReading, roles: Mapping[str, str]) -> PageTable | None:

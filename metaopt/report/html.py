@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison
@@ -91,8 +90,8 @@ def report_html(content: ReportContent) -> str:
     return environment.from_string(_file("report.html.j2")).render(
         title=f"metaopt: {task_words(comparison)}",
         policy=f"script-src 'sha256-{digest}'",
-        script=Markup(script),
-        style=Markup(_styles([*searches, *outcomes, *learned])),
+        script=script,
+        style=_styles([*searches, *outcomes, *learned]),
         headlines=[headline(comparison), *([search_headline(account)] if account else [])],
         interval=interval_sentence(comparison, account),
         comparison=comparison,
@@ -107,7 +106,6 @@ def report_html(content: ReportContent) -> str:
         tasks=tasks_table(comparison, account),
         facts=dict(content.facts),
         notes=list(dict.fromkeys([*comparison.notes, *content.extra_notes])),
-        markup=Markup,
     )
 
 

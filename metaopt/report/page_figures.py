@@ -29,12 +29,14 @@ class PageFigure:
     Attributes:
         key: its id.
         drawing: the SVG.
-        caption: what is seen.
+        title: what it is.
+        caption: how to read it.
         alternative: what it shows, in numbers.
     """
 
     key: str
     drawing: Drawing
+    title: str
     caption: str
     alternative: str
 
@@ -45,16 +47,16 @@ def account_figures(account: Account) -> list[PageFigure]:
         _drawn(
             "regret",
             regret_figure(account),
-            "Mean test loss of each search's answer after 1, 2, … trials, with the band of its 95 % interval; the policy "
-            "needs no trial. A ring marks where a search's mean first is no higher than the policy's. Dashed: searches "
-            "that start from the policy.",
+            "Test loss of each search's answer after 1, 2, … trials.",
+            "Means with the bands of their 95 % intervals; the policy needs no trial. A ring marks where a search's mean "
+            "first is no higher than the policy's. Dashed: searches that start from the policy.",
             words.regret_words(account),
         ),
         _drawn(
             "matching",
             matching_figure(account),
-            f"Trials until a search matches the policy, as shares of the {account.unit}s. Blue: never; red: the first "
-            "trial is enough.",
+            f"Trials until a search matches the policy, by {account.unit}.",
+            f"Shares of the {account.unit}s. Blue: never; red: the first trial is enough.",
             words.matching_words(account),
         ),
     ]
@@ -63,35 +65,48 @@ def account_figures(account: Account) -> list[PageFigure]:
 def comparison_figures(comparison: Comparison) -> list[PageFigure]:
     """Learning curves, and with a baseline the differences on each task."""
     on = task_words(comparison)
-    caption = f"Mean test loss along the inner steps on {on}, with the band of its 95 % interval."
-    figures = [_drawn("curves", learning_curves(comparison), caption, words.curves_words(comparison))]
-    if len(comparison.methods) > 1:
-        caption = (
-            f"Each point is one of {on}; the diamond is the mean, with its 95 % interval. Blue: the policy is better."
+    figures = [
+        _drawn(
+            "curves",
+            learning_curves(comparison),
+            f"Learning on {on}.",
+            "Mean test loss along the inner steps, with the bands of its 95 % interval.",
+            words.curves_words(comparison),
         )
-        differences = words.differences_words(comparison)
-        figures.append(_drawn("differences", task_differences(comparison), caption, differences))
+    ]
+    if len(comparison.methods) > 1:
+        figures.append(
+            _drawn(
+                "differences",
+                task_differences(comparison),
+                f"{comparison.unit.capitalize()} by {comparison.unit} against the policy.",
+                f"Each point is one {comparison.unit}; the diamond is the mean, with its 95 % interval. "
+                "Blue: the policy is better.",
+                words.differences_words(comparison),
+            )
+        )
     return figures
 
 
 def reading_figures(reading: PolicyReading) -> list[PageFigure]:
-    """Strengths by layer, pictures of the first layer, the schedule and matrices: what of these there is."""
-    found: list[tuple[str, Figure | None, str, str]] = []
+    """Strengths by layer, the schedule, pictures of the first layer and matrices: what of these there is."""
+    found: list[tuple[str, Figure | None, str, str, str]] = []
     for quantity in reading.strengths:
         title = quantity_title(quantity) + ("" if quantity in reading.learned else " (fixed)")
-        caption = f"{title} by parameter tensor."
         strengths = words.strengths_words(reading, quantity)
-        found.append((f"strengths-{quantity}", strengths_by_layer(reading, quantity), caption, strengths))
+        drawn = strengths_by_layer(reading, quantity)
+        found.append((f"strengths-{quantity}", drawn, f"{title} by parameter tensor.", "", strengths))
+    how = "The factor on the learning rate at each inner step."
+    found.append(("schedule", schedule_figure(reading), "Schedule s.", how, words.schedule_words(reading)))
     for quantity in reading.strengths:
-        caption = f"{quantity_title(quantity)} of the first layer, where its inputs lie in the image."
+        title = f"{quantity_title(quantity)} of the first layer."
         picture = words.first_layer_words(reading, quantity)
-        found.append((f"first-layer-{quantity}", first_layer_image(reading, quantity), caption, picture))
-    caption = "The schedule: the factor on the learning rate at each inner step."
-    found.append(("schedule", schedule_figure(reading), caption, words.schedule_words(reading)))
-    caption = "The matrices that gradients are multiplied with."
-    found.append(("curvature", curvature_figure(reading), caption, words.curvature_words(reading)))
-    return [_drawn(key, figure, caption, text) for key, figure, caption, text in found if figure is not None]
+        drawn = first_layer_image(reading, quantity)
+        found.append((f"first-layer-{quantity}", drawn, title, "Each value lies where its input lies.", picture))
+    title = "Matrices that gradients are multiplied with."
+    found.append(("curvature", curvature_figure(reading), title, "", words.curvature_words(reading)))
+    return [_drawn(key, figure, *texts) for key, figure, *texts in found if figure is not None]
 
 
-def _drawn(key: str, figure: Figure, caption: str, alternative: str) -> PageFigure:
-    return PageFigure(key, figure_svg(figure, key), caption, alternative)
+def _drawn(key: str, figure: Figure, title: str, caption: str, alternative: str) -> PageFigure:
+    return PageFigure(key, figure_svg(figure, key), title, caption, alternative)

@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 
 from metaopt.report.colours import variable
 
-WIDTH = 5.7
+WIDTH = 5.0
 """In inches: narrow, so that what is written in it is still read where the page is scaled to a phone's width."""
 MOST_POINTS = 3000
 """A cloud with more becomes a picture within the SVG, or the page would get slow and large."""
 DPI = 200
+SCALE = 1.5
+"""Most pixels of the page for each point of a figure."""
 
 
 class Drawing(NamedTuple):
@@ -70,7 +72,7 @@ def _bare(text: str, key: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
-    text = re.sub(r"<svg([^>]*)>", lambda m: f"<svg{re.sub(_SIZE, '', m[1])}>", text, count=1)
+    text = re.sub(r"<svg([^>]*)>", _scaling, text, count=1)
     text = text.replace("xlink:href=", "href=")
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", text)
@@ -80,6 +82,14 @@ def _bare(text: str, key: str) -> str:
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
     text = re.sub(r' (?:d|x|y)="[^"]*"', _rounded, text)
     return re.sub(r">\s+<", ">\n<", text)
+
+
+def _scaling(element: re.Match[str]) -> str:
+    """As wide as the page has room for, up to a width at which what is written is as large as the page's text."""
+    attributes = re.sub(r' (?:width|height)="[^"]*"', "", element[1])
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ', attributes)
+    assert box is not None, "matplotlib writes figures with a viewBox"
+    return f'<svg style="max-width: {float(box[1]) * SCALE:.0f}px" aria-hidden="true"{attributes}>'
 
 
 def _rounded(attribute: re.Match[str]) -> str:
@@ -103,5 +113,3 @@ def _themed(text: str) -> Drawing:
 
     return Drawing(re.sub(r"<[a-z]+ [^>]*>", themed, text), frozenset(colours))
 
-
-_SIZE = r' (?:width|height)="[^"]*"'

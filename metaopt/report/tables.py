@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from metaopt.evaluation.statistics import Interval
 from metaopt.report.numbers import compact, decimals_for, fixed
@@ -50,7 +50,6 @@ class PageTable:
         titles: of the columns.
         rows: as many cells each as there are titles.
         note: how to read it.
-        hints: what a title means, by title.
     """
 
     key: str
@@ -58,7 +57,6 @@ class PageTable:
     titles: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
-    hints: dict[str, str] = field(default_factory=dict)
 
 
 EMPTY = Cell(NONE)
@@ -115,7 +113,7 @@ def interval_cells(
         if interval is None:
             cells.append(EMPTY)
             continue
-        ends = f"{fixed(interval.low, places, sign)} to {fixed(interval.high, places, sign)}"
+        ends = f"{fixed(interval.low, places)} to {fixed(interval.high, places)}"
         mean = fixed(interval.mean, places, sign)
         cells.append(Cell(mean + unit, interval.mean, ends if spread else "", verdict))
     return cells

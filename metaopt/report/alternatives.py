@@ -62,7 +62,8 @@ def regret_words(account: Account) -> str:
         reached = "never matching the policy" if match is None else f"matching the policy at {match}"
         parts.append(f"{name} {losses} after {after} trials, {reached}")
     policy = interval_words(account.policy)
-    return f"Line chart of the mean test loss against trials. Policy, without a trial: {policy}. Searches: {_listed(parts)}."
+    chart = f"Line chart of the mean test loss against trials. Policy, without a trial: {policy}."
+    return f"{chart} Searches: {_listed(parts)}."
 
 
 def matching_words(account: Account) -> str:
@@ -102,7 +103,9 @@ def first_layer_words(reading: PolicyReading, quantity: str) -> str:
 
 def schedule_words(reading: PolicyReading) -> str:
     """Of `schedule_figure`."""
-    return " ".join(["Line chart of the factor on the learning rate over the inner steps.", *schedule_in_words(reading.schedule)])
+    return " ".join(
+        ["Line chart of the factor on the learning rate over the inner steps.", *schedule_in_words(reading.schedule)]
+    )
 
 
 def curvature_words(reading: PolicyReading) -> str:

@@ -46,7 +46,7 @@ def declarations(colours: Iterable[str], mode: str) -> str:
 def themed(colour: str, mode: str, text: bool) -> str:
     """A figure's colour as it is shown: as it is, or as much darker or lighter as it takes to be seen.
 
-    Shapes keep their colour in light mode, in which the figures are drawn; they are told apart by labels and dashes too.
+    Shapes keep their colour in light mode, in which the figures are drawn; labels and dashes tell them apart, too.
     """
     colour = colour.lower()
     if colour in FIXED:

@@ -49,7 +49,9 @@ def tasks_table(comparison: Comparison, account: Account | None) -> PageTable:
             columns["policy: accuracy"] = cells
         if name != POLICY:
             differences = (method.loss - policy.loss)[:shown].tolist()
-            columns[f"{name} − policy"] = [Cell(fixed(each, places, "+"), each, verdict=_won(each)) for each in differences]
+            columns[f"{name} − policy"] = [
+                Cell(fixed(each, places, "+"), each, verdict=_won(each)) for each in differences
+            ]
     for name, search in (account.methods if account else {}).items():
         if len(search.match) == comparison.n_tasks:
             columns[f"{name}: trials to match"] = [match_cell(int(each)) for each in search.match[:shown]]
@@ -59,7 +61,9 @@ def tasks_table(comparison: Comparison, account: Account | None) -> PageTable:
     if shown < comparison.n_tasks:
         notes.append(f"The first {shown} of {comparison.n_tasks}; all of them are in tasks.csv.")
     rows = list(zip(*columns.values(), strict=True))
-    caption = f"Every method's test loss on each {comparison.unit}" + (", and trials to match the policy" if account else "")
+    caption = f"Every method's test loss on each {comparison.unit}" + (
+        ", and trials to match the policy" if account else ""
+    )
     return PageTable("tasks", caption, list(columns), rows, " ".join(notes))
 
 

@@ -86,7 +86,6 @@ def report_html(content: ReportContent) -> str:
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    # Jinja drops a template's last line end unless told otherwise; nothing else may touch the script, whose hash counts.
     return environment.from_string(_file("report.html.j2")).render(
         title=f"metaopt: {task_words(comparison)}",
         policy=f"script-src 'sha256-{digest}'",
@@ -102,7 +101,9 @@ def report_html(content: ReportContent) -> str:
         outcomes=outcomes,
         learned=learned,
         reading=reading_in_words(content.reading, content.roles),
-        tensors=[t for t in (roles_table(content.reading, content.roles), tensors_table(content.reading, content.roles)) if t],
+        tensors=[
+            t for t in (roles_table(content.reading, content.roles), tensors_table(content.reading, content.roles)) if t
+        ],
         tasks=tasks_table(comparison, account),
         facts=dict(content.facts),
         notes=list(dict.fromkeys([*comparison.notes, *content.extra_notes])),

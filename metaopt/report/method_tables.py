@@ -57,15 +57,17 @@ def methods_table(comparison: Comparison, account: Account | None) -> PageTable:
     if any(each.diverged.any() for each in outcomes):
         columns["Diverged"] = [count_cell(int(each.diverged.sum())) for each in raw.methods.values()]
         columns["Diverged"] += [EMPTY] * len(searches)
-    return _table("methods", f"All methods on the same {comparison.unit}s", columns, _methods_note(comparison.unit, spread))
+    return _table(
+        "methods", f"All methods on the same {comparison.unit}s", columns, _methods_note(comparison.unit, spread)
+    )
 
 
 def _methods_note(unit: str, spread: bool) -> str:
     ends = "Below each mean: its 95 % interval" if spread else f"A single {unit} gives no interval"
     return (
         f"{ends}. Difference: the method's test loss minus the policy's on the same {unit}; positive: the policy is "
-        "better. Verdict: of a baseline by that interval, of a search by Holm's p below 0.05 as well. Wins: share of the "
-        f"{unit}s on which the policy's loss is lower."
+        "better. Verdict: of a baseline by that interval, of a search by Holm's p below 0.05 as well. Wins: share of "
+        f"the {unit}s on which the policy's loss is lower."
     )
 
 
@@ -96,8 +98,8 @@ def account_table(account: Account) -> PageTable:
     time = "" if seconds is None else f" in {seconds:,.0f} seconds".replace(",", "\u202f")
     chosen = "by cross-validation" if account.validation == "kfold" else "on the query set"
     note = (
-        f"A search's answer is the best of its trials so far, chosen {chosen}. Trials to match: until the mean test loss "
-        f"is no higher than the policy's. Never matched, matched at once: shares of the {account.unit}s. Break-even: "
+        f"A search's answer is the best of its trials so far, chosen {chosen}. Trials to match: until the mean test "
+        f"loss is no higher than the policy's. Never matched, matched at once: shares of the {account.unit}s. Break-even: "
         f"number of tasks after which meta-training, which spent {spent} inner steps{time}, has cost no more than "
         f"searching on each; {EMPTY.text}: never, as one trial is no worse than the policy."
     )
@@ -138,7 +140,9 @@ def _corrected(outcomes: list[MethodOutcome], policy: MethodOutcome, account: Ac
     """Holm's p-values, row by row: the account's, which counts the baselines; without an account, of the baselines."""
     rivals = [each for each in outcomes if each is not policy]
     if account is None:
-        values = dict(zip((each.name for each in rivals), holm([paired_p(r.loss, policy.loss) for r in rivals]), strict=True))
+        values = dict(
+            zip((each.name for each in rivals), holm([paired_p(r.loss, policy.loss) for r in rivals]), strict=True)
+        )
     else:
         values = {name: test.p_holm for name, test in account.others.items()}
     searches = [each.p_holm for each in account.methods.values()] if account else []

@@ -48,8 +48,8 @@ def account_figures(account: Account) -> list[PageFigure]:
             "regret",
             regret_figure(account),
             "Test loss of each search's answer after 1, 2, … trials.",
-            "Means with the bands of their 95 % intervals; the policy needs no trial. A ring marks where a search's mean "
-            "first is no higher than the policy's. Dashed: searches that start from the policy.",
+            "Means with the bands of their 95 % intervals; the policy needs no trial. A ring marks where a search's "
+            "mean first is no higher than the policy's. Dashed: searches that start from the policy.",
             words.regret_words(account),
         ),
         _drawn(

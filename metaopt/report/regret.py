@@ -38,7 +38,9 @@ def regret_figure(account: Account) -> Figure:
     _draw_policy(axes, account, most)
     style.dress(axes, "Test loss of a search's answer", "trials on each task", "test loss")
     _scale(axes, account, most)
-    ends = [style.End(method.trials, method.loss[-1].mean, method.name, styles[method.name].colour) for method in methods]
+    ends = [
+        style.End(method.trials, method.loss[-1].mean, method.name, styles[method.name].colour) for method in methods
+    ]
     ends.insert(0, style.End(most, account.policy.mean, POLICY, style.BLUE))
     texts = distinct([end.y for end in ends], most=3)
     labels = [end._replace(text=f"{end.text}  {text}") for end, text in zip(ends, texts, strict=True)]

@@ -53,8 +53,10 @@ def _movement(factors: np.ndarray) -> str:
     if top < FLAT * factors[trough]:
         return f"is nearly flat: its factors lie between {compact(factors[trough])} and {compact(top)}"
     if peak == last or top < FLAT * factors[-1]:
-        lowest = f" from its lowest point at step {trough}" if 0 < trough else ""
-        return f"rises{lowest} to {compact(top)} at the end, {compact(top / factors[trough], 2)} times its lowest factor"
+        lowest = f" from its lowest point at step {trough}" if trough > 0 else ""
+        return (
+            f"rises{lowest} to {compact(top)} at the end, {compact(top / factors[trough], 2)} times its lowest factor"
+        )
     decay = f"decays to {share(float(factors[-1] / top))} of that by the last step ({last})"
     if trough not in (0, last) and factors[-1] > FLAT * factors[trough]:
         fallen = share(float(factors[trough] / top))

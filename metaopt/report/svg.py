@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.collections import PathCollection
@@ -46,7 +46,7 @@ def figure_svg(figure: Figure, key: str) -> Drawing:
         The drawing; the same for the same figure and key.
     """
     _fit(figure)
-    settings = {"svg.fonttype": "none", "svg.hashsalt": key, "svg.image_inline": True, "path.simplify": True}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": key, "svg.image_inline": True}
     file = io.StringIO()
     with mpl.rc_context(settings):
         figure.savefig(file, format="svg", dpi=DPI, metadata={"Date": None}, transparent=True)
@@ -112,4 +112,3 @@ def _themed(text: str) -> Drawing:
         return re.sub(r"((?:fill|stroke): ?)(#[0-9a-fA-F]{6})\b", named, element[0])
 
     return Drawing(re.sub(r"<[a-z]+ [^>]*>", themed, text), frozenset(colours))
-

@@ -107,8 +107,8 @@ def _compared(subject: str, verb: str, layers: Sequence[Level], fixed: str) -> l
         return [f"{subject}{fixed} are about the same in all layers: {_range(low.value, high.value)}."]
     ratio = _times(high.value / low.value)
     return [
-        f"{subject}{fixed} differ by layer: {high.name} {verb} fastest ({compact(high.value)}, the geometric mean of its "
-        f"entries), {ratio} times as fast as {low.name} ({compact(low.value)}), which is the slowest."
+        f"{subject}{fixed} differ by layer: {high.name} {verb} fastest ({compact(high.value)}, the geometric mean of "
+        f"its entries), {ratio} times as fast as {low.name} ({compact(low.value)}), which is the slowest."
     ]
 
 

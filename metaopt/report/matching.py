@@ -58,7 +58,8 @@ def matching_figure(account: Account) -> Figure:
     for row, method in enumerate(methods):
         _draw(axes, places, row, match_shares(method, bins), colours)
     axes.set_xticks(places, ["1\nat once", *(_words(*each) for each in bins[1:]), "never"])
-    axes.set_yticks(np.arange(len(methods)) - REACH / 2, [method.name for method in methods], fontsize=style.MEDIUM)
+    names = [style.label(method.name) for method in methods]
+    axes.set_yticks(np.arange(len(methods)) - REACH / 2, names, fontsize=style.MEDIUM)
     axes.set_ylim(len(methods) - 0.9, -1.0)
     axes.set_xlim(-0.6, places[-1] + 0.6)
     axes.tick_params(axis="both", length=0)

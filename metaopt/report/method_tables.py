@@ -99,9 +99,9 @@ def account_table(account: Account) -> PageTable:
     chosen = "by cross-validation" if account.validation == "kfold" else "on the query set"
     note = (
         f"A search's answer is the best of its trials so far, chosen {chosen}. Trials to match: until the mean test "
-        f"loss is no higher than the policy's. Never matched, matched at once: shares of the {account.unit}s. Break-even: "
-        f"number of tasks after which meta-training, which spent {spent} inner steps{time}, has cost no more than "
-        f"searching on each; {EMPTY.text}: never, as one trial is no worse than the policy."
+        f"loss is no higher than the policy's. Never matched, matched at once: shares of the {account.unit}s. "
+        f"Break-even: number of tasks after which meta-training, which spent {spent} inner steps{time}, has cost no "
+        f"more than searching on each of them until the match; {EMPTY.text}: never."
     )
     return _table("account", "What search costs until it matches the policy", columns, note)
 

@@ -43,7 +43,7 @@ def regret_figure(account: Account) -> Figure:
     ]
     ends.insert(0, style.End(most, account.policy.mean, POLICY, style.BLUE))
     texts = distinct([end.y for end in ends], most=3)
-    labels = [end._replace(text=f"{end.text}  {text}") for end, text in zip(ends, texts, strict=True)]
+    labels = [end._replace(text=f"{style.label(end.text)}  {text}") for end, text in zip(ends, texts, strict=True)]
     style.end_labels(axes, labels, gap=0.062 if len(methods) <= MANY else 0.048)
     return figure
 

@@ -84,7 +84,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "both") -> None:
     """Title to the left, small grey ticks, no frame but the lower left corner, and a light grid behind the data."""
-    axes.set_title(title, loc="left", fontsize=LARGE, color=INK)
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=LARGE, color=INK)
     axes.set_xlabel(x, fontsize=MEDIUM, color=INK)
     axes.set_ylabel(y, fontsize=MEDIUM, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -92,6 +92,12 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["
     axes.tick_params(which="both", labelsize=SMALL, color=GREY, labelcolor=INK)
     axes.set_axisbelow(True)
     axes.grid(True, axis=grid, color=FAINT, linewidth=0.7)
+
+
+def label(name: str, most: int = 32) -> str:
+    """A name as a figure has room for it, without its middle where it is longer than `most`; "$" is no mathematics."""
+    short = name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - most // 2 + 1 :]}"
+    return short.replace("$", r"\$")
 
 
 def integer_ticks(axes: Axes) -> None:

@@ -46,7 +46,7 @@ def figure_svg(figure: Figure, key: str) -> Drawing:
         The drawing; the same for the same figure and key.
     """
     _fit(figure)
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": key, "svg.image_inline": True}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": key, "path.simplify_threshold": 0.25}
     file = io.StringIO()
     with mpl.rc_context(settings):
         figure.savefig(file, format="svg", dpi=DPI, metadata={"Date": None}, transparent=True)
@@ -93,9 +93,9 @@ def _scaling(element: re.Match[str]) -> str:
 
 
 def _rounded(attribute: re.Match[str]) -> str:
-    """Places on the page to a hundredth of a point, which is less than a pixel of any screen."""
-    short = re.sub(r"[0-9]+\.[0-9]{3,}", lambda number: f"{float(number[0]):.2f}", attribute[0])
-    return re.sub(r"\s+", " ", short)
+    """Places on the page to a tenth of a point, which is less than a pixel of any screen."""
+    short = re.sub(r"[0-9]+\.[0-9]{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), attribute[0])
+    return re.sub(r"\s+", " ", re.sub(r"\s*([MLCQz])\s*", r"\1", short))
 
 
 def _themed(text: str) -> Drawing:

@@ -37,7 +37,7 @@ class Cell:
             return self.value
         if math.isinf(self.value):
             return "Infinity" if self.value > 0 else "-Infinity"
-        return repr(float(self.value))
+        return f"{float(self.value):.8g}"
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def test_the_table_of_tasks_has_a_row_for_each_with_trials_to_match(page, compar
     (table,) = page.all("table", id="tasks")
     keys = [next(r.all("th")).parent.children for r in list(table.all("tr"))[1:]]
     losses = [[c for c in cells if not isinstance(c, str)][1].attributes["data-key"] for cells in keys]
-    assert [float(each) for each in losses] == list(comparison.methods["policy"].loss)
+    assert [float(each) for each in losses] == pytest.approx(comparison.methods["policy"].loss)
 
 
 def test_facts_and_notes_are_there_in_order(page):

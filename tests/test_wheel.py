@@ -29,6 +29,12 @@ def test_the_wheel_carries_the_whole_configuration(wheel):
     assert packed == {f"metaopt/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
 
 
+def test_the_wheel_carries_what_the_report_is_made_from(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("metaopt/report/report.")}
+    assert packed == {f"metaopt/report/report.{suffix}" for suffix in ("html.j2", "css", "js")}
+
+
 def test_an_unpacked_wheel_runs_the_same_job_elsewhere(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()

@@ -59,5 +59,5 @@ def _label(axes: Axes, name: str, mode: str, shown: bool) -> None:
     for spine in axes.spines.values():
         spine.set_visible(shown)
         spine.set_color(style.FAINT)
-    axes.set_ylabel(name, fontsize=style.SMALL, color=style.INK, rotation=0, ha="right", va="center")
+    axes.set_ylabel(style.label(name), fontsize=style.SMALL, color=style.INK, rotation=0, ha="right", va="center")
     axes.set_title(mode, fontsize=style.SMALL, color=style.GREY)

@@ -39,7 +39,7 @@ def task_differences(comparison: Comparison) -> Figure:
     _scale(axes, differences)
     for height, (method, difference) in enumerate(zip(baselines, differences, strict=True)):
         _draw(axes, height, difference, paired(method.loss, policy.loss), comparison)
-    axes.set_yticks(range(len(baselines)), [method.name for method in baselines], fontsize=style.MEDIUM)
+    axes.set_yticks(range(len(baselines)), [style.label(method.name) for method in baselines], fontsize=style.MEDIUM)
     axes.set_ylim(max(len(baselines), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

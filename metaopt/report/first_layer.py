@@ -31,7 +31,7 @@ def first_layer_image(reading: PolicyReading, quantity: str) -> Figure | None:
         A figure with a logarithmic colour bar; None where the inputs are no images, the first weight does not look at
         pixels, or its strengths are not per element, or not all positive and finite.
     """
-    found = _pictures(reading, quantity)
+    found = first_layer_pictures(reading, quantity)
     if found is None:
         return None
     name, pictures, averaged = found
@@ -62,8 +62,11 @@ def first_layer_image(reading: PolicyReading, quantity: str) -> Figure | None:
     return figure
 
 
-def _pictures(reading: PolicyReading, quantity: str) -> tuple[str, np.ndarray, str] | None:
-    """Name of the first weight, its pictures [pictures, height, width], and what they are means over."""
+def first_layer_pictures(reading: PolicyReading, quantity: str) -> tuple[str, np.ndarray, str] | None:
+    """Name of the first weight, its pictures [pictures, height, width], and what they are means over.
+
+    None where `first_layer_image` draws nothing.
+    """
     tensors = list(reading.strengths.get(quantity, {}).items())
     weights = [(name, strengths) for name, strengths in tensors if strengths.ndim >= 2]
     if len(reading.input_shape) != 3 or not weights:

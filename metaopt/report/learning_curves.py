@@ -51,7 +51,11 @@ def learning_curves(comparison: Comparison) -> Figure:
     texts = dict(zip(ends, distinct(list(ends.values())), strict=True)) if ends else {}
     last = float(comparison.curve_steps[-1])
     style.end_labels(
-        axes, [style.End(last, end, f"{name}  {texts[name]}", styles[name].colour) for name, end in ends.items()]
+        axes,
+        [
+            style.End(last, end, f"{style.label(name)}  {texts[name]}", styles[name].colour)
+            for name, end in ends.items()
+        ],
     )
     return figure
 

@@ -29,7 +29,7 @@ def distinct(values: Sequence[float], digits: int = 2, most: int = 5) -> list[st
 
 def share(rate: float) -> str:
     """A share in whole per cent that says 0 or 100 only where it is exactly so."""
-    if 0 < rate < 0.005:
+    if 0 < rate <= 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= rate < 1 else f"{100 * rate:.0f} %"
 

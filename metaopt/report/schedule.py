@@ -45,13 +45,13 @@ def schedule_figure(reading: PolicyReading) -> Figure | None:
         axes.set_ylim(0.0, every.max() * 1.08)
     if 1 < len(names) <= MOST_LABELS:
         ends = [
-            style.End(len(s) - 1, float(s[-1]), name, colour)
+            style.End(len(s) - 1, float(s[-1]), style.label(name), colour)
             for (name, s), colour in zip(reading.schedule.items(), colours, strict=True)
         ]
         style.end_labels(axes, ends)
     elif len(names) > MOST_LABELS:
         bar = figure.colorbar(ScalarMappable(Normalize(0, len(names) / 0.88), "viridis"), ax=axes, pad=0.02)
         bar.ax.set_ylim(0, len(names))
-        bar.set_ticks([0, len(names)], labels=[names[0], names[-1]], fontsize=style.SMALL)
+        bar.set_ticks([0, len(names)], labels=[style.label(names[0]), style.label(names[-1])], fontsize=style.SMALL)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return figure

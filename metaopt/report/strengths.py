@@ -51,7 +51,7 @@ def strengths_by_layer(reading: PolicyReading, quantity: str) -> Figure:
     edges = np.geomspace(low, high, BINS + 1)
     for height, values in enumerate(rows.values()):
         _draw(axes, height, values, edges)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), [style.label(name) for name in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     return figure

@@ -41,7 +41,7 @@ class LineStyle(NamedTuple):
     """
 
     colour: str
-    dashes: str | tuple[int, tuple[int, ...]]
+    dashes: str | tuple[int, tuple[float, ...]]
     width: float
 
 
@@ -61,6 +61,20 @@ def method_styles(names: Sequence[str]) -> dict[str, LineStyle]:
     return styles
 
 
+WARM = "_warm"
+"""What the name of a search that starts from the policy ends in."""
+
+
+def search_styles(names: Sequence[str]) -> dict[str, LineStyle]:
+    """Searches in the order in which they come: a warm-started one in the colour of its cold twin, but dashed."""
+    bases = list(dict.fromkeys(name.removesuffix(WARM) for name in names))
+    colours = {base: BASELINE_COLOURS[index % len(BASELINE_COLOURS)] for index, base in enumerate(bases)}
+    return {
+        name: LineStyle(colours[name.removesuffix(WARM)], (0, (4, 1.5)) if name.endswith(WARM) else "-", 1.5)
+        for name in names
+    }
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, with a canvas of its own and room made for all that is drawn."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -70,7 +84,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] = "both") -> None:
     """Title to the left, small grey ticks, no frame but the lower left corner, and a light grid behind the data."""
-    axes.set_title(title, loc="left", fontsize=LARGE, color=INK)
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=LARGE, color=INK)
     axes.set_xlabel(x, fontsize=MEDIUM, color=INK)
     axes.set_ylabel(y, fontsize=MEDIUM, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -78,6 +92,12 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["
     axes.tick_params(which="both", labelsize=SMALL, color=GREY, labelcolor=INK)
     axes.set_axisbelow(True)
     axes.grid(True, axis=grid, color=FAINT, linewidth=0.7)
+
+
+def label(name: str, most: int = 32) -> str:
+    """A name as a figure has room for it, without its middle where it is longer than `most`; "$" is no mathematics."""
+    short = name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - most // 2 + 1 :]}"
+    return short.replace("$", r"\$")
 
 
 def integer_ticks(axes: Axes) -> None:

@@ -3,6 +3,8 @@ import pytest
 
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.policies.reading import PolicyReading
+from metaopt.search.account import account
+from metaopt.search.records import Cost, SearchOutcome
 
 
 def build_comparison(losses, *, horizon=10, accuracy=False, untrained=None, trials=None, diverged=None, **settings):
@@ -29,6 +31,31 @@ def build_comparison(losses, *, horizon=10, accuracy=False, untrained=None, tria
     return Comparison(kind=kind, n_tasks=n_tasks, horizon=horizon, curve_steps=steps, methods=methods, **general)
 
 
+def build_account(comparison, curves, *, seconds=60.0):
+    """An account of searches with these test losses after 1, 2, … trials, [tasks, trials] by name."""
+    searches = []
+    for name, curve in curves.items():
+        loss = np.asarray(curve, dtype=np.float64)
+        searches.append(
+            SearchOutcome(
+                name=name,
+                description=f"the {name}",
+                validation=loss,
+                chosen=np.tile(np.arange(loss.shape[1]), (len(loss), 1)),
+                loss=loss,
+                accuracy=np.full_like(loss, 0.75) if comparison.kind == "classification" else None,
+                diverged=np.zeros_like(loss, dtype=bool),
+                settings=[[{} for _ in range(loss.shape[1])] for _ in loss],
+                inner_steps=loss.size * comparison.horizon,
+                seconds=0.5 * loss.size,
+            )
+        )
+    policy, *others = comparison.methods.values()
+    return account(
+        policy, searches, Cost(10_000, seconds), others=others, members=comparison.members, unit=comparison.unit
+    )
+
+
 def build_reading(strengths, schedule=None, input_shape=(1, 8, 8), learned=("lr", "l2"), matrices=None):
     arrays = {
         quantity: {name: np.asarray(values, dtype=np.float32) for name, values in tensors.items()}
@@ -45,6 +72,12 @@ def make_comparison():
 
 
 @pytest.fixture(scope="session")
+def make_account():
+    """The function that builds an account."""
+    return build_account
+
+
+@pytest.fixture(scope="session")
 def make_reading():
     """The function that builds a reading."""
     return build_reading
@@ -58,6 +91,19 @@ def comparison():
     noise = random.normal(0.0, 0.01, size=(2, 40))
     losses = {"policy": difficulty, "sgd": difficulty + 0.2 + noise[0], "tuned": difficulty + 0.02 + noise[1]}
     return build_comparison(losses, accuracy=True, untrained=1.6, trials={"tuned": 100})
+
+
+@pytest.fixture(scope="session")
+def searches(comparison):
+    """Account of a search that stays above the policy, one that matches it late, and one that starts from it."""
+    policy, trials = comparison.methods["policy"].loss[:, None], np.arange(1, 21)
+    noise = np.random.default_rng(1).normal(0.0, 0.01, size=(40, 1))
+    curves = {
+        "random": policy + 0.05 + 0.4 / trials + noise,
+        "tpe": policy - 0.06 + 0.5 / trials + noise,
+        "tpe_warm": policy + 0.02 + noise - 0.002 * trials,
+    }
+    return build_account(comparison, curves)
 
 
 @pytest.fixture(scope="session")

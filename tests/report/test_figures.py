@@ -40,6 +40,14 @@ def test_the_same_figures_are_the_same_bytes(comparison, reading, tmp_path):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_an_account_of_searches_adds_its_figures(comparison, reading, searches, tmp_path):
+    saved = save_figures(comparison, reading, tmp_path, searches)
+    added = ["regret.png", "trials_to_match.png"]
+    assert [path.name for path in saved] == [*EVERYTHING[:2], *added, *EVERYTHING[2:]]
+    for path in saved[2:4]:
+        assert size(path)[0] > 3 * DPI
+
+
 def test_without_a_comparison_only_the_policy_is_shown(reading, tmp_path):
     assert [path.name for path in save_figures(None, reading, tmp_path)] == EVERYTHING[2:]
 

@@ -58,7 +58,14 @@ def test_none_and_all_are_said_only_where_they_are_exact(tasks, half_wins, mirro
 
 
 def test_shares_in_between_are_whole_per_cent():
-    assert [share(rate) for rate in (0.004, 0.006, 0.5, 0.994, 0.996)] == ["<1 %", "1 %", "50 %", "99 %", ">99 %"]
+    assert [share(rate) for rate in (0.004, 0.005, 0.006, 0.5, 0.994, 0.996)] == [
+        "<1 %",
+        "<1 %",
+        "1 %",
+        "50 %",
+        "99 %",
+        ">99 %",
+    ]
 
 
 def test_decimals_show_two_digits_of_the_narrowest_interval():

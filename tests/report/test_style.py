@@ -63,3 +63,12 @@ def test_decades_are_spanned_by_positive_finite_values_only():
     assert not style.spans_decades(0.5, 1.0)
     assert not style.spans_decades(0.0, 1.0)
     assert not style.spans_decades(0.01, math.inf)
+
+
+def test_labels_keep_both_ends_of_long_names_and_are_no_mathematics():
+    assert style.label("output.weight") == "output.weight"
+    long = "blocks.0." + "very_" * 20 + "long.weight"
+    assert len(style.label(long)) == 32
+    assert style.label(long).startswith("blocks.0.")
+    assert style.label(long).endswith("long.weight")
+    assert style.label(r"$\no$") == r"\$\no\$"

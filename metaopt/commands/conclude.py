@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from metaopt.commands.held_out import Terms, evaluate_policy, publish
+from metaopt.commands.held_out import Terms, evaluate_policy
+from metaopt.commands.publish import Published, publish
 from metaopt.commands.run import Run
 from metaopt.commands.run_dir import read_seconds
 from metaopt.commands.searching import Searched, search_beside
 from metaopt.evaluation.records import Comparison
-from metaopt.evaluation.results import method_rows
 from metaopt.outer.metrics import read_metrics
 from metaopt.outer.mixture import Part, parts_of
 from metaopt.policies.file import save_policy
-from metaopt.policies.reading import read_policy
-from metaopt.report.figures import save_figure, save_figures
+from metaopt.report.figures import save_figure
 from metaopt.report.training import meta_training_curves
 from metaopt.search.records import Cost
 from metaopt.tracking.tracker import Tracker
@@ -26,20 +25,21 @@ def conclude(run: Run, tracker: Tracker, console: Console) -> None:
     policy = job.state.policy
     policy.load_state_dict(job.state.best)
     save_policy(files.policy, job.state.best, run.card)
-    rows, figures = [], []
+    published = Published()
+    facts = {"Meta-training": f"{job.state.iteration} iterations of {job.card.policy.name}, seed {run.config.seed}"}
     for part in parts_of(job.whole, policy):
         comparisons: list[Comparison] = []
-        of_part = files.of_part(part.name)
+        searched = None
         if run.config.evaluation.n_tasks:
             comparisons = evaluate_policy(part.problem, part.policy, _terms(run), console)
-            publish(comparisons, of_part, console, _searched(run, part, comparisons[0], console))
-            rows += [row for each in comparisons for row in method_rows(each)]
-        reading = read_policy(part.policy, part.problem.family.spec.input_shape)
-        figures += save_figures(comparisons[0] if comparisons else None, reading, of_part.figures)
-    figures.append(save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure))
-    tracker.finish(rows or None, figures, files.policy)
+            searched = _searched(run, part, comparisons[0], console)
+        where = files.of_part(part.name)
+        publish(comparisons, searched, part.problem, part.policy, where, console, published, facts)
+    curves = save_figure(meta_training_curves(read_metrics(files.metrics)), files.training_figure)
+    tracker.finish(published.tables, [*published.figures, curves], files.policy, published.report)
+    report = "" if published.report is None else f"Report: {published.report}\n"
     console.print(
-        f"Policy: {files.policy}\nFigures: {files.figures}\n{_upload_words(run)}"
+        f"Policy: {files.policy}\nFigures: {files.figures}\n{report}{_upload_words(run)}"
         f"On other tasks: python evaluate.py checkpoint={files.folder}",
         highlight=False,
         soft_wrap=True,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from torch import Tensor
 
-from metaopt.commands.held_out import Terms, evaluate_policy, publish
+from metaopt.commands.held_out import Terms, evaluate_policy
 from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, warn
 from metaopt.commands.progress import make_console, show_tables
-from metaopt.commands.run_dir import check_free, claim, policy_path, read_seconds
+from metaopt.commands.publish import Published, publish
+from metaopt.commands.run_dir import RunFiles, check_free, claim, policy_path, read_seconds
 from metaopt.commands.searching import search_beside
-from metaopt.config.build import build_problem
+from metaopt.config.build import build_problem, build_tracker
 from metaopt.config.build_search import check_search
 from metaopt.config.device import on_gpu, use_device
 from metaopt.config.load import (
@@ -34,8 +37,7 @@ from metaopt.outer.problem import InnerProblem
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import fit_policy
-from metaopt.policies.reading import read_policy
-from metaopt.report.figures import save_figures
+from metaopt.policies.policy import Policy
 from metaopt.search.records import Cost
 from metaopt.types import Split
 
@@ -76,31 +78,57 @@ def evaluate(raw: DictConfig) -> int:
         warn(note)
     files = claim(Path(config.run_dir), to_yaml(config))
     show_tables([problem.family for problem in problems.values()], console)
-    for name, problem in problems.items():
-        policy = fits[name].policy.to(device, problem.dtype)
-        console.print(
-            f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
-            f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}{on_gpu(device)}.",
-            highlight=False,
-            soft_wrap=True,
-        )
-        comparisons = evaluate_policy(problem, policy, _terms(config, source, notes[name]), console)
-        searched = search_beside(
-            config.search,
-            problem,
-            policy,
-            comparisons[0],
-            console,
-            dtype=source.inner.dtype,
-            fresh=config.baseline_init == "fresh",
-            cost=Cost(source.budget, read_seconds(source.path.parent)),
-            fallback=config.evaluate.fallback,
-        )
-        of_part = files.of_part(name)
-        results = " and ".join(map(str, publish(comparisons, of_part, console, searched)))
-        save_figures(comparisons[0], read_policy(policy, problem.family.spec.input_shape), of_part.figures)
-        console.print(f"Results: {results}\nFigures: {of_part.figures}", highlight=False, soft_wrap=True)
+    record = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(record, dict), "a configuration is a dictionary"
+    with closing(build_tracker(config.tracking, files.folder, {str(k): v for k, v in record.items()}, warn)) as tracker:
+        published = Published()
+        for name, problem in problems.items():
+            policy = fits[name].policy.to(device, problem.dtype)
+            _evaluate_part(config, source, problem, policy, notes[name], files.of_part(name), console, published)
+        tracker.finish(published.tables, published.figures, None, published.report)
     return 0
+
+
+def _evaluate_part(
+    config: EvaluateConfig,
+    source: Source,
+    problem: InnerProblem,
+    policy: Policy,
+    notes: tuple[str, ...],
+    files: RunFiles,
+    console: Console,
+    into: Published,
+) -> None:
+    console.print(
+        f"Evaluating {source.card.policy.name} on {problem.family.name} with {problem.model.spec['name']}: "
+        f"{config.n_tasks} tasks of {config.split}, horizon {problem.horizon}{on_gpu(problem.device)}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    comparisons = evaluate_policy(problem, policy, _terms(config, source, notes), console)
+    searched = search_beside(
+        config.search,
+        problem,
+        policy,
+        comparisons[0],
+        console,
+        dtype=source.inner.dtype,
+        fresh=config.baseline_init == "fresh",
+        cost=Cost(source.budget, read_seconds(source.path.parent)),
+        fallback=config.evaluate.fallback,
+    )
+    known = len(into.results)
+    publish(comparisons, searched, problem, policy, files, console, into, _facts(source))
+    results = " and ".join(map(str, into.results[known:]))
+    console.print(
+        f"Results: {results}\nFigures: {files.figures}\nReport: {files.report}", highlight=False, soft_wrap=True
+    )
+
+
+def _facts(source: Source) -> dict[str, str]:
+    seconds = read_seconds(source.path.parent)
+    spent = f"{source.budget} inner steps" + ("" if seconds is None else f", {seconds:.0f} seconds")
+    return {"Policy": f"{source.card.policy.name}, {source.path}", "Meta-training": f"on {source.card.tasks}: {spent}"}
 
 
 def _notes(card: PolicyCard, problem: InnerProblem, fit: str, in_mixture: bool) -> tuple[str, ...]:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
 from metaopt.commands.progress import progress_bar
-from metaopt.commands.run_dir import RunFiles
-from metaopt.commands.searching import Searched, joined, search_record, tell
 from metaopt.config.build import generator
 from metaopt.evaluation.compare import Method, compare
 from metaopt.evaluation.records import BatchStatistics, Comparison
-from metaopt.evaluation.results import write_results, write_tasks_csv
 from metaopt.outer.loop import sample
 from metaopt.outer.problem import InnerProblem
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Initialise
 from metaopt.policies.settings import PolicySettings
-from metaopt.report.console import comparison_table
-from metaopt.report.headline import headline
 from metaopt.search.mapping import closest_setting
 from metaopt.search.tuned import budget_trials, tune
 from metaopt.search.tuned_space import DEFAULTS
@@ -97,32 +91,6 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
             statistics=_statistics(problem, terms),
             inductive=problem.inductive,
         )
-
-
-def publish(
-    comparisons: Sequence[Comparison], files: RunFiles, console: Console, searched: Searched | None = None
-) -> list[Path]:
-    """Writes results.json and tasks.csv, and prints what they say: a sentence and a table.
-
-    Of two comparisons the second, by the statistics of the support sets, has files of its own; searches are of the
-    first.
-
-    Returns:
-        The files in which the results are.
-    """
-    places = [(files.results, files.tasks), (files.inductive_results, files.inductive_tasks)][: len(comparisons)]
-    for comparison, (results, tasks) in zip(comparisons, places, strict=True):
-        with_searches = searched if searched is not None and results == files.results else None
-        shown = comparison if with_searches is None else joined(comparison, with_searches)
-        write_tasks_csv(shown, tasks)
-        write_results(shown, results, None if with_searches is None else search_record(with_searches))
-        way = f"{comparison.batch_statistics}: " if len(comparisons) > 1 else ""
-        console.print()
-        console.print(f"{way.capitalize()}{headline(comparison)}", style="bold", highlight=False)
-        console.print(comparison_table(comparison))
-        if with_searches is not None:
-            tell(with_searches, comparison, files, console)
-    return [results for results, _ in places]
 
 
 def _statistics(problem: InnerProblem, terms: Terms) -> Sequence[BatchStatistics | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,9 +110,28 @@ def search_beside(
     return Searched(outcomes, found, built.mapping, closest, rival, safety, fallback)
 
 
+def with_fallback(comparison: Comparison, searched: Searched) -> Comparison:
+    """The comparison with the fallback as a further method, where it was asked for."""
+    safety = searched.safety
+    if not searched.fallback or safety is None:
+        return comparison
+    method = MethodOutcome(
+        name="fallback",
+        description=f"the better of policy and {searched.rival} by validation loss",
+        loss=safety.loss,
+        accuracy=safety.accuracy,
+        curve=np.full((comparison.n_tasks, len(comparison.curve_steps)), np.nan),
+        diverged=safety.diverged,
+        seconds=safety.seconds,
+        inner_steps=safety.inner_steps,
+        trials=2,
+    )
+    return replace(comparison, methods=comparison.methods | {method.name: method})
+
+
 def joined(comparison: Comparison, searched: Searched) -> Comparison:
     """The comparison with all that was found beside it as further methods."""
-    methods = dict(comparison.methods)
+    methods = dict(with_fallback(comparison, searched).methods)
     unknown = np.full((comparison.n_tasks, len(comparison.curve_steps)), np.nan)
     for found in searched.outcomes:
         answers = found.chosen[:, -1:]
@@ -127,19 +145,6 @@ def joined(comparison: Comparison, searched: Searched) -> Comparison:
             seconds=found.seconds,
             inner_steps=found.inner_steps,
             trials=found.trials,
-        )
-    safety = searched.safety
-    if searched.fallback and safety is not None:
-        methods["fallback"] = MethodOutcome(
-            name="fallback",
-            description=f"the better of policy and {searched.rival} by validation loss",
-            loss=safety.loss,
-            accuracy=safety.accuracy,
-            curve=unknown,
-            diverged=safety.diverged,
-            seconds=safety.seconds,
-            inner_steps=safety.inner_steps,
-            trials=2,
         )
     return replace(comparison, methods=methods, notes=(*comparison.notes, *search_notes(searched, comparison)))
 
@@ -186,10 +191,5 @@ def tell(searched: Searched, comparison: Comparison, files: RunFiles, console: C
         console.print()
         console.print(search_headline(searched.account), style="bold", highlight=False)
         console.print(search_table(searched.account))
-    safety = searched.safety
     for note in search_notes(searched, comparison):
         console.print(f"{note[0].upper()}{note[1:]}.", highlight=False)
-    if searched.fallback and safety is not None:
-        mean, policy = float(safety.loss.mean()), float(comparison.methods[POLICY].loss.mean())
-        assert math.isfinite(mean), "scored losses are finite"
-        console.print(f"With the fallback the mean test loss is {mean:.4g} instead of {policy:.4g}.", highlight=False)

@@ -40,6 +40,31 @@ def account_record(account: Account) -> dict[str, Any]:
     }
 
 
+def account_rows(account: Account) -> list[dict[str, Any]]:
+    """The account as a flat table: a row per search, after all of its trials; for trackers."""
+    rows = []
+    for name, record in account_record(account)["methods"].items():
+        against, match = record["vs_policy"], record["trials_to_match"]
+        rows.append(
+            {
+                "method": name,
+                "trials": record["trials"],
+                "loss": record["loss"]["mean"][-1],
+                "difference": against["mean_difference"],
+                "difference_low": against["ci95"][0],
+                "difference_high": against["ci95"][1],
+                "win_rate": against["win_rate"],
+                "p_holm": against["p_holm"],
+                "match_on_mean": match["on_mean"],
+                "share_never": match["share_never"],
+                "inner_steps_per_task": record["inner_steps_per_task"],
+                "seconds_per_task": record["seconds_per_task"],
+                "break_even_tasks": record["break_even_tasks"]["inner_steps"],
+            }
+        )
+    return rows
+
+
 def match_quartiles(match: np.ndarray) -> list[int | None]:
     """The trials after which a quarter, half and three quarters of the units match the policy.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from metaopt.tracking.none import NoTracker
-from metaopt.tracking.tracker import Tracker
+from metaopt.tracking.tracker import Rows, Tracker
 
 
 @final
@@ -39,9 +39,11 @@ class Guarded:
         """See `Tracker.histograms`."""
         self._attempt(lambda: self._tracker.histograms(values, step))
 
-    def finish(self, table: list[dict[str, Any]] | None, figures: list[Path], policy: Path | None) -> None:
+    def finish(
+        self, tables: Mapping[str, Rows], figures: Sequence[Path], policy: Path | None, report: Path | None = None
+    ) -> None:
         """See `Tracker.finish`."""
-        self._attempt(lambda: self._tracker.finish(table, figures, policy))
+        self._attempt(lambda: self._tracker.finish(tables, figures, policy, report))
 
     def close(self) -> None:
         """See `Tracker.close`."""

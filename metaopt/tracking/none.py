@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+
+from metaopt.tracking.tracker import Rows
 
 
 @final
@@ -18,7 +21,9 @@ class NoTracker:
     def histograms(self, values: dict[str, np.ndarray], step: int) -> None:
         """Do nothing."""
 
-    def finish(self, table: list[dict[str, Any]] | None, figures: list[Path], policy: Path | None) -> None:
+    def finish(
+        self, tables: Mapping[str, Rows], figures: Sequence[Path], policy: Path | None, report: Path | None = None
+    ) -> None:
         """Do nothing."""
 
     def close(self) -> None:

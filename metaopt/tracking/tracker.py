@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from metaopt.policies.reading import PolicyReading
 
+Rows: TypeAlias = list[dict[str, Any]]
+"""A table: its rows by name of the column."""
 POSITIONS = ("iteration", "step")
 """Where a record stands in the run; given as the step, not as a metric."""
 
@@ -36,13 +38,16 @@ class Tracker(Protocol):
         """
         ...
 
-    def finish(self, table: list[dict[str, Any]] | None, figures: list[Path], policy: Path | None) -> None:
+    def finish(
+        self, tables: Mapping[str, Rows], figures: Sequence[Path], policy: Path | None, report: Path | None = None
+    ) -> None:
         """What the run found in the end.
 
         Args:
-            table: the comparison, one row per method.
+            tables: by name, such as the comparison with a row per method; empty ones are left out.
             figures: images.
             policy: the policy's file.
+            report: a page to be read.
         """
         ...
 

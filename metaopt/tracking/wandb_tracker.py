@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 from uuid import uuid4
@@ -13,7 +14,7 @@ import numpy as np
 
 from metaopt.errors import ConfigError
 from metaopt.files import write_text
-from metaopt.tracking.tracker import scalar_metrics
+from metaopt.tracking.tracker import Rows, scalar_metrics
 
 if TYPE_CHECKING:
     import wandb
@@ -101,15 +102,20 @@ class WandbTracker:
                 shown[name] = self._wandb.Histogram(finite.tolist())
         self._log(shown, step)
 
-    def finish(self, table: list[dict[str, Any]] | None, figures: list[Path], policy: Path | None) -> None:
+    def finish(
+        self, tables: Mapping[str, Rows], figures: Sequence[Path], policy: Path | None, report: Path | None = None
+    ) -> None:
         """See `Tracker.finish`."""
         if self._run is None:
             return
         shown: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Image(str(path)) for path in figures}
-        if table:
+        for name, table in tables.items():
             columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
             rows: list[Any] = [[row.get(column) for column in columns] for row in table]
-            shown["comparison"] = self._wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+            if rows:
+                shown[name] = self._wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+        if report is not None:
+            shown["report"] = self._wandb.Html(report.read_text(encoding="utf-8"), inject=False)
         if shown:
             self._run.log(shown)
         if policy is not None:

@@ -25,7 +25,7 @@ class Recorder:
     def histograms(self, values, step):
         self._take("histograms")
 
-    def finish(self, table, figures, policy):
+    def finish(self, tables, figures, policy, report=None):
         self._take("finish")
 
     def close(self):
@@ -35,7 +35,7 @@ class Recorder:
 def use_all(tracker):
     tracker.log({"loss": 0.5}, 1)
     tracker.histograms({"lr": np.ones(3)}, 1)
-    tracker.finish([{"method": "policy"}], [], Path("policy.safetensors"))
+    tracker.finish({"comparison": [{"method": "policy"}]}, [], Path("policy.safetensors"))
     tracker.close()
 
 

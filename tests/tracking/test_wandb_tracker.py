@@ -113,13 +113,19 @@ def test_the_end_of_a_run_leaves_table_figures_and_policy(run_dir, start, tmp_pa
     table = [{"method": "policy", "loss": 0.1, "trials": None}, {"method": "tuned", "loss": 1, "trials": 3}]
     tracker = start()
     tracker.log({"loss": 0.5}, 600)
-    tracker.finish(table, [figure], policy)
+    report = run_dir / "report.html"
+    report.write_text("<html><body>what was found</body></html>")
+    tracker.finish({"comparison": table, "search": []}, [figure], policy, report)
     policy.write_bytes(b"replaced before the upload")
     tracker.close()
     rows = history(run_dir)
     assert set(rows) == {600}
     assert (rows[600]["comparison"]["ncols"], rows[600]["comparison"]["nrows"]) == (3, 2)
+    assert "search" not in rows[600]
     assert rows[600]["figures/schedule"]["_type"] == "image-file"
+    assert rows[600]["report"]["_type"] == "html-file"
+    (page,) = run_dir.rglob("media/html/*.html")
+    assert "what was found" in page.read_text()
     (kept,) = [json.loads(path.read_text()) for path in run_dir.rglob("comparison*.table.json")]
     assert kept["data"] == [["policy", 0.1, None], ["tuned", 1, 3]]
     assert len(list(run_dir.rglob("media/images/**/*.png"))) == 1
@@ -144,7 +150,9 @@ def test_the_configuration_is_on_record_and_neither_code_nor_git_state(run_dir, 
 def test_it_says_nothing(start, capfd, tmp_path):
     tracker = start()
     tracker.log({"loss": 0.5}, 1)
-    tracker.finish([{"method": "policy", "loss": 0.1}], [save_figure(new_figure(1, 1), tmp_path / "a.png")], None)
+    tracker.finish(
+        {"comparison": [{"method": "policy", "loss": 0.1}]}, [save_figure(new_figure(1, 1), tmp_path / "a.png")], None
+    )
     tracker.close()
     assert capfd.readouterr() == ("", "")
 
@@ -205,7 +213,7 @@ def test_a_closed_tracker_takes_no_more_and_does_not_mind(run_dir, start):
     tracker = start()
     tracker.close()
     tracker.log({"loss": 0.5}, 1)
-    tracker.finish([{"method": "policy"}], [], None)
+    tracker.finish({"comparison": [{"method": "policy"}]}, [], None)
     tracker.close()
     assert history(run_dir) == {}
 

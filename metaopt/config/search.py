@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Optional
@@ -21,6 +20,7 @@ from metaopt.search.run import WARM
 from metaopt.search.samplers import METHODS
 from metaopt.search.setting import Setting
 from metaopt.search.space import DIMENSIONS, ConventionalSpace, Space
+from metaopt.search.storage import opened
 
 USUAL = ("optimizer", "lr", "l2", "momentum", "schedule", "batch_size")
 WARM_STARTS = (False, True, "both")
@@ -119,6 +119,10 @@ def build_search(
         ConfigError: the parts do not go together, or the storage cannot be opened.
     """
     check_variants(problem.model, tuple(config.space))
+    if config.validation == "kfold" and n_support < config.folds:
+        raise ConfigError(
+            f"search.folds is {config.folds}, but a support set has {n_support} examples; use {n_support} folds or fewer"
+        )
     _check_storage(config.storage)
     cold: Space = ConventionalSpace(tuple(config.space), n_support)
     warm, mapping = None, {}
@@ -144,12 +148,12 @@ def build_search(
         dtype=problem.dtype,
         device=problem.device,
     )
-    known = _digest(problem, policy, setting, {name: space.distributions for name, (_, space) in methods.items()})
+    known = _digest(problem, policy, setting)
     return BuiltSearch(setting, Plan(methods, config.trials, config.storage, f"{problem.family.name} {known}"), mapping)
 
 
-def _digest(problem: InnerProblem, policy: Policy, setting: Setting, spaces: Mapping[str, Any]) -> str:
-    """Changes with whatever changes the trials of a study."""
+def _digest(problem: InnerProblem, policy: Policy, setting: Setting) -> str:
+    """Changes with whatever changes the trials of a study, besides its space and its task."""
     facts = {
         "split_hash": problem.family.split_hash,
         "model": problem.model.spec,
@@ -162,7 +166,6 @@ def _digest(problem: InnerProblem, policy: Policy, setting: Setting, spaces: Map
             setting.fresh,
             str(setting.dtype),
         ],
-        "spaces": {name: repr(space) for name, space in spaces.items()},
         "policy": [policy.settings.to_json(), {n: p.tolist() for n, p in policy.state_dict().items()}],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -171,10 +174,9 @@ def _digest(problem: InnerProblem, policy: Policy, setting: Setting, spaces: Map
 def _check_storage(url: str | None) -> None:
     if url is None:
         return
-    import optuna  # noqa: PLC0415
-
     try:
-        optuna.storages.get_storage(url)
+        with opened(url):
+            pass
     except Exception as error:  # whatever the database says
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

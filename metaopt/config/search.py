@@ -121,7 +121,8 @@ def build_search(
     check_variants(problem.model, tuple(config.space))
     if config.validation == "kfold" and n_support < config.folds:
         raise ConfigError(
-            f"search.folds is {config.folds}, but a support set has {n_support} examples; use {n_support} folds or fewer"
+            f"search.folds is {config.folds}, but a support set has {n_support} examples; "
+            f"use {n_support} folds or fewer"
         )
     _check_storage(config.storage)
     cold: Space = ConventionalSpace(tuple(config.space), n_support)

@@ -21,6 +21,8 @@ from metaopt.search.study import TaskStudy, Told
 from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import TaskBatch
 
+GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,7 +79,14 @@ def search_tasks(
         prints = [fingerprint(take_tasks(tasks, i), take_draws(draws, i)) for i in range(count_tasks(tasks))]
         studies = {
             name: [
-                TaskStudy(_study_name(plan, name, f"{first + i} {print_}"), method, space, plan.trials, storage)
+                TaskStudy(
+                    _study_name(plan, name, f"{first + i} {print_}"),
+                    method,
+                    space,
+                    plan.trials,
+                    crc32(f"{setting.seed} {name} {first + i}".encode()),
+                    storage,
+                )
                 for i, print_ in enumerate(prints)
             ]
             for name, (method, space) in plan.methods.items()
@@ -134,6 +143,6 @@ def fingerprint(task: TaskBatch, draws: Draws) -> str:
     facts = []
     for tensor in tensors:
         flat = tensor.double().nan_to_num().flatten()
-        weights = torch.linspace(1, 2, len(flat), dtype=torch.float64)  # so that their order matters
+        weights = 1 + torch.arange(len(flat), dtype=torch.float64) * GOLDEN % 1  # so that their order matters
         facts.append((tuple(tensor.shape), f"{float(flat @ weights):.5g}"))
     return f"{crc32(repr(facts).encode()):08x}"

@@ -83,12 +83,30 @@ def _search_apart(
     torch.set_num_threads(1)
 
     def tick(n: int) -> None:
-        if os.getppid() != parent:  # which was killed: else this one would go on beside a search that is resumed
-            os._exit(1)
         with counter.open("ab") as file:
             file.write(b"." * n)
 
-    return search_tasks(setting, plan, tasks, draws, first, tick)
+    with _ending_with(parent):
+        return search_tasks(setting, plan, tasks, draws, first, tick)
+
+
+@contextmanager
+def _ending_with(parent: int, every: float = 0.1) -> Iterator[None]:
+    """Ends this process when `parent` was killed: else it would go on beside a search that is resumed."""
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    thread = Thread(target=watch, name="metaopt-search-parent", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

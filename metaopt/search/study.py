@@ -7,7 +7,6 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -50,15 +49,16 @@ class TaskStudy:
         method: see `METHODS`.
         space: what is searched.
         trials: how many trials to make.
+        seed: of all that is proposed.
         storage: see `open_storage`; None: in memory.
     """
 
     def __init__(
-        self, name: str, method: Method, space: Space, trials: int, storage: BaseStorage | None = None
+        self, name: str, method: Method, space: Space, trials: int, seed: int, storage: BaseStorage | None = None
     ) -> None:
         self._method, self._space, self._trials = method, space, trials
         self._distributions = dict(space.distributions)
-        self._seed = crc32(name.encode())
+        self._seed = seed
         self._study = optuna.create_study(
             study_name=name, storage=storage, direction="minimize", load_if_exists=True, sampler=self._sampler(0)
         )

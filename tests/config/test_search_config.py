@@ -45,11 +45,12 @@ def test_a_wrong_value_is_refused_in_one_line(composed, name, override, field, v
     assert offer in message
 
 
-def built(tiny, model=(), policy=(), **search):
-    """The search of a small job on digits, of 3 support examples of each of 2 classes."""
-    config = train_config(tiny("evaluation.n_tasks=2", *model, *policy))
-    problem = build_problem(config.tasks, config.model, config.inner, config.policy)
-    made = Policy(config.policy, problem.model.shapes, problem.model.init, problem.horizon, roles=problem.model.roles)
+def built(composed_job, overrides=(), **search):
+    """The search of a small job on digits, with 6 support examples."""
+    config = train_config(composed_job("evaluation.n_tasks=2", *overrides))
+    settings = config.policy.settings()
+    problem = build_problem(config.tasks, config.model, config.inner, settings)
+    made = Policy(settings, problem.model.shapes, problem.model.init, problem.horizon, roles=problem.model.roles)
     objective = partial(build_objective, task=problem.family.spec, dtype=config.inner.dtype)
     return build_search(SearchConfig(**search), problem, made, objective, True, 0, 6)
 
@@ -64,11 +65,11 @@ def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tiny, url):
     assert "\n" not in message
 
 
-def test_a_network_that_has_no_such_choices_is_refused(tiny):
+def test_a_network_that_has_no_such_choices_is_refused(composed):
     with pytest.raises(
         ConfigError, match=r"^search\.space has activation, .*model=mlp.*conv4.*leave activation, depth out$"
     ):
-        built(tiny, model=("model=conv4",), space=["lr", "activation", "depth"])
+        built(composed, ("tracking=none", "model=conv4"), space=["lr", "activation", "depth"])
 
 
 def test_more_folds_than_examples_are_refused_before_any_work(tiny):
@@ -111,4 +112,4 @@ def test_the_name_of_studies_changes_with_what_trials_depend_on_and_with_nothing
         "model.activation=tanh",
         "inner.dtype=float64",
     ):
-        assert built(tiny, policy=(other,), methods=["tpe"]).plan.name != name
+        assert built(tiny, overrides=(other,), methods=["tpe"]).plan.name != name

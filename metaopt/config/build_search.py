@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metaopt.config.engine import build_objective
 from metaopt.config.search import SearchConfig
@@ -21,6 +20,7 @@ from metaopt.search.rounds import Plan
 from metaopt.search.run import WARM
 from metaopt.search.setting import Setting
 from metaopt.search.space import ConventionalSpace, Space
+from metaopt.search.storage import opened
 
 
 class BuiltSearch(NamedTuple):
@@ -72,6 +72,11 @@ def build_search(
         seed: of samplers and draws.
         n_support: examples in a support set.
     """
+    if config.methods and config.validation == "kfold" and n_support < config.folds:
+        raise ConfigError(
+            f"search.folds is {config.folds}, but a support set has {n_support} examples; "
+            f"use {n_support} folds or fewer"
+        )
     cold: Space = ConventionalSpace(tuple(config.space), n_support)
     warm, mapping = None, {}
     if config.warm_start is not False:
@@ -96,12 +101,12 @@ def build_search(
         dtype=problem.dtype,
         device=problem.device,
     )
-    known = _digest(problem, policy, setting, {name: space.distributions for name, (_, space) in methods.items()})
+    known = _digest(problem, policy, setting)
     return BuiltSearch(setting, Plan(methods, config.trials, config.storage, f"{problem.family.name} {known}"), mapping)
 
 
-def _digest(problem: InnerProblem, policy: Policy, setting: Setting, spaces: Mapping[str, Any]) -> str:
-    """Changes with whatever changes the trials of a study."""
+def _digest(problem: InnerProblem, policy: Policy, setting: Setting) -> str:
+    """Changes with whatever changes the trials of a study, besides its space and its task."""
     facts = {
         "split_hash": problem.family.split_hash,
         "model": problem.model.spec,
@@ -114,17 +119,15 @@ def _digest(problem: InnerProblem, policy: Policy, setting: Setting, spaces: Map
             setting.fresh,
             str(setting.dtype),
         ],
-        "spaces": {name: repr(space) for name, space in spaces.items()},
         "policy": [policy.settings.to_json(), {n: p.tolist() for n, p in policy.state_dict().items()}],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_storage(url: str) -> None:
-    import optuna  # noqa: PLC0415
-
     try:
-        optuna.storages.get_storage(url)
+        with opened(url):
+            pass
     except Exception as error:  # whatever the database says
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -14,7 +14,7 @@ CHANGES = ("activation", "width", "depth")
 
 
 def variant(model: Model, task: TaskSpec, changes: Mapping[str, Any]) -> Model:
-    """The model with some of its settings changed; itself where nothing is.
+    """The model with some of its settings changed; itself where they are its own already.
 
     Args:
         model: an MLP, unless nothing is changed.
@@ -27,12 +27,12 @@ def variant(model: Model, task: TaskSpec, changes: Mapping[str, Any]) -> Model:
     if not changes:
         return model
     check_variants(model, changes)
-    widths = list(model.spec["widths"])
-    width = changes.get("width", max(widths, default=32))
-    depth = changes.get("depth", len(widths))
-    if "width" in changes or "depth" in changes:
-        widths = [width] * depth
-    return mlp(task, widths, changes.get("activation", model.spec["activation"]))
+    own = list(model.spec["widths"])
+    depth = changes.get("depth", len(own))
+    as_is = "width" not in changes and depth == len(own)
+    widths = own if as_is else [changes.get("width", max(own, default=32))] * depth
+    activation = changes.get("activation", model.spec["activation"])
+    return model if (widths, activation) == (own, model.spec["activation"]) else mlp(task, widths, activation)
 
 
 def check_variants(model: Model, names: Mapping[str, Any] | tuple[str, ...]) -> None:

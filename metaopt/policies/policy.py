@@ -124,7 +124,7 @@ class Policy(nn.Module):
         values = self.values()
         for quantity, factor in factors.items():
             fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
-            table = values.get(quantity) or {GLOBAL: torch.as_tensor(fixed.value if fixed else 1.0)}
+            table = values.get(quantity) or {GLOBAL: torch.ones_like(factor) * (fixed.value if fixed else 1.0)}
             values[quantity] = {key: factor * value for key, value in table.items()}
         return values
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from metaopt.evaluation.divergence import LARGEST_LOSS as LARGEST
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.trials import TrialScores, train_trials
 from metaopt.models.model import Model
@@ -41,7 +42,7 @@ class Result(NamedTuple):
 
     Attributes:
         value: validation loss, finite.
-        diverged: whether training did.
+        diverged: whether training did, as the validation loss shows, or a test loss that is not finite.
         test: test loss and accuracy, those of the untrained network where training diverged; None: not asked for. The
             accuracy of a regression is NaN.
         steps: inner steps spent.
@@ -72,9 +73,11 @@ class Bench:
         self._folds = None if setting.folds is None else folds_of(tasks, setting.task, setting.folds, setting.seed)
         self._sets: dict[tuple[object, ...], Prepared] = {}
         self._models: dict[Changes, Model] = {(): setting.model}
-        untrained = self._untrained()
-        self._cap = WORST * np.maximum(_array(untrained.query_loss), 1e-12)
-        self._at_start = list(zip(_array(untrained.test_loss), _array(untrained.test_accuracy), strict=True))
+        untrained = self._untrained(by_fold=False)
+        by_task = untrained if self._folds is None else self._untrained(by_fold=True)
+        losses = _finite(by_task.query_loss).reshape(count_tasks(tasks), -1).mean(1)
+        self._cap = np.clip(WORST * losses, 1e-12, LARGEST)
+        self._at_start = list(zip(_finite(untrained.test_loss), _array(untrained.test_accuracy), strict=True))
 
     def run(self, requests: Sequence[Request], wanted: Callable[[int, float], bool]) -> list[Result]:
         """Trains all candidates.
@@ -119,11 +122,12 @@ class Bench:
 
     def _result(self, task: int, loss: float, test: tuple[float, float] | None, trainings: int) -> Result:
         cap = float(self._cap[task])
-        diverged = not loss <= cap  # also where it is NaN
-        if test is not None and (diverged or not np.isfinite(test[0])):
+        worst = not loss <= cap  # also where it is NaN
+        diverged = worst or (test is not None and not test[0] <= LARGEST)
+        if test is not None and diverged:
             test = self._at_start[task]
         score = None if test is None else (float(test[0]), float(test[1]))
-        return Result(cap if diverged else float(loss), diverged, score, trainings * self._setting.horizon, 0)
+        return Result(cap if worst else float(loss), diverged, score, trainings * self._setting.horizon, 0)
 
     def _train(self, requests: Sequence[Request], by_fold: bool = False) -> TrialScores:
         """Trains candidates of one group on the tasks, or on the folds, that the requests name."""
@@ -143,9 +147,9 @@ class Bench:
             setting.chunk,
         )
 
-    def _untrained(self) -> TrialScores:
+    def _untrained(self, by_fold: bool) -> TrialScores:
         setting = self._setting
-        tasks, draws = self._set(setting.model, None, (), False)
+        tasks, draws = self._set(setting.model, None, (), by_fold)
         start = conventional_start(setting, setting.model)
         none = {"none": torch.zeros(count_tasks(tasks), device=setting.device)}
 
@@ -173,3 +177,7 @@ class Bench:
 
 def _array(scores: torch.Tensor) -> np.ndarray:
     return scores.double().cpu().numpy()
+
+
+def _finite(losses: torch.Tensor) -> np.ndarray:
+    return np.nan_to_num(_array(losses), nan=LARGEST, posinf=LARGEST).clip(max=LARGEST)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -46,29 +44,36 @@ def folds_of(tasks: TaskBatch, spec: TaskSpec, count: int, seed: int) -> Folds:
         raise ConfigError(f"search.folds is {count}, but a support set has {n} examples; use {n} folds or fewer")
     train, held = [], []
     for i in range(count_tasks(tasks)):
-        for inside, outside in _splits(_labels(tasks.support.y[i], spec), n, count, seed):
-            train.append(inside[: n - -(-n // count)])
-            held.append(outside[: n // count])
+        labels = _labels(tasks.support.y[i], spec)
+        fold = _dealt(labels, count, seed)
+        train += [_shortened((fold != k).nonzero()[:, 0], labels, n - -(-n // count)) for k in range(count)]
+        held += [_shortened((fold == k).nonzero()[:, 0], labels, n // count) for k in range(count)]
     return Folds(_taken(tasks, torch.stack(train), torch.stack(held), count), count)
 
 
-def _labels(y: Tensor, spec: TaskSpec) -> list[int] | None:
-    """Classes of one task's examples; None in regression."""
+def _labels(y: Tensor, spec: TaskSpec) -> Tensor:
+    """Classes of one task's examples, [examples]; all the same in regression."""
     if spec.kind is Kind.regression:
-        return None
-    return (y.argmax(-1) if y.dim() > 1 else y).tolist()
+        return torch.zeros(len(y), dtype=torch.int64)
+    return y.argmax(-1) if y.dim() > 1 else y
 
 
-def _splits(labels: list[int] | None, n: int, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    from sklearn.model_selection import KFold, StratifiedKFold  # noqa: PLC0415
+def _dealt(labels: Tensor, count: int, seed: int) -> Tensor:
+    """The fold that each example is left out of, [examples]: in random order, class by class, dealt one by one."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    fold = torch.empty_like(labels)
+    fold[by_class] = torch.arange(len(labels)) % count
+    return fold
 
-    # Where no class has an example for each fold, there is nothing to spread.
-    even = labels is not None and max(Counter(labels).values()) >= count
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # it goes into some folds only
-        kind = StratifiedKFold if even else KFold
-        split = kind(count, shuffle=True, random_state=seed).split(range(n), labels)
-        return [(torch.as_tensor(inside), torch.as_tensor(outside)) for inside, outside in split]
+
+def _shortened(rows: Tensor, labels: Tensor, size: int) -> Tensor:
+    """The rows without some of the class that has most of them, so that `size` are left."""
+    while len(rows) > size:
+        of_class = labels[rows].bincount()
+        last = (labels[rows] == of_class.argmax()).nonzero()[-1, 0]
+        rows = torch.cat([rows[:last], rows[last + 1 :]])
+    return rows
 
 
 def _taken(tasks: TaskBatch, train: Tensor, held: Tensor, count: int) -> TaskBatch:

@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from torch import Tensor
 
 from metaopt.errors import ConfigError
+from metaopt.models.variant import CHANGES
 from metaopt.policies.baselines import DECAYS, Decay, RuleSettings, decay_factors
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
@@ -20,6 +21,8 @@ MULTIPLIERS = {"lr": 4.0, "l2": 10.0, "pull": 10.0, "init_std": 2.0}
 """How far a strength is searched around the policy's, down and up, as a factor."""
 KEPT = "kept as the policy has it"
 IN_FULL = "searched in full"
+ADAMS_MEAN = 0.9
+"""How Adam's mean of the gradients decays, unless someone says otherwise."""
 
 
 class Closest(NamedTuple):
@@ -73,9 +76,15 @@ def _lost(policy: Policy) -> list[str]:
         found.append("the pull towards the initialisation")
     if settings.preconditioner == "curvature":
         found.append("the matrices that gradients are multiplied with")
-    if settings.preconditioner == "second_moment" and settings.momentum.mode == "learned":
-        found.append("the learned decay of Adam's mean")
+    if settings.preconditioner == "second_moment" and not _has_adams_mean(policy):
+        found.append("the decay of Adam's mean, which is not 0.9")
     return found
+
+
+def _has_adams_mean(policy: Policy) -> bool:
+    """Whether the gradients' mean decays as in Adam."""
+    momentum = policy.momentum()
+    return momentum is not None and abs(float(momentum) - ADAMS_MEAN) < 1e-3
 
 
 def _by_element(policy: Policy, strength: Mapping[str, Tensor | float] | None) -> Tensor:
@@ -83,7 +92,7 @@ def _by_element(policy: Policy, strength: Mapping[str, Tensor | float] | None) -
     assert strength is not None, "the strength is on"
     shapes = policy.shapes
     return torch.cat(
-        [torch.as_tensor(strength[name]).double().expand(shape).flatten() for name, shape in shapes.items()]
+        [torch.as_tensor(strength[n], dtype=torch.float64).expand(shape).flatten() for n, shape in shapes.items()]
     )
 
 
@@ -170,8 +179,10 @@ def policy_space(
     if settings.init.mode != "scaled":
         quantities = tuple(q for q in quantities if q != "init_std")
     own = own_choices(n_support, batch_size, spec)
-    fits = settings.fits_any_model()
-    choices = tuple(name for name in dimensions if name in own and (name == "batch_size" or fits))
+    networks = tuple(
+        name for name in CHANGES if settings.fits_any_model() and (name != "depth" or _of_any_depth(policy))
+    )
+    choices = tuple(name for name in dimensions if name in own and name in ("batch_size", *networks))
     mapped = {
         q: f"a multiplier from {1 / MULTIPLIERS[q]:g} to {MULTIPLIERS[q]:g} on the policy's own" for q in quantities
     }
@@ -179,6 +190,15 @@ def policy_space(
         if name not in mapped:
             mapped[name] = IN_FULL if name in choices else KEPT
     return PolicySpace(quantities, choices, n_support, tuple((name, own[name]) for name in choices)), mapped
+
+
+def _of_any_depth(policy: Policy) -> bool:
+    """Whether the policy has values for all that a deeper network has: for hidden layers too, where it tells roles."""
+    settings = policy.settings
+    tables = {part.granularity for part in (settings.lr, settings.l2, settings.pull) if part.mode == "learned"}
+    tables |= {settings.init.granularity} if settings.init.mode == "scaled" else set()
+    tables |= {settings.schedule_granularity()} if settings.schedule != "off" else set()
+    return "role" not in tables or {"hidden.weight", "hidden.bias"} <= set(policy.known_roles)
 
 
 def own_choices(n_support: int, batch_size: int | None, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from zlib import crc32
 
-from metaopt.inner.draws import Draws
+import torch
+
+from metaopt.inner.draws import Draws, take_draws
 from metaopt.search.bench import Bench, Request
 from metaopt.search.samplers import quiet_optuna
 from metaopt.search.setting import Setting
 from metaopt.search.space import Space
+from metaopt.search.storage import opened
 from metaopt.search.study import TaskStudy, Told
-from metaopt.trees import count_tasks
+from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import TaskBatch
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Plan:
         methods: by name in the record: one of `METHODS`, and the space that it searches.
         trials: on each task.
         storage: URL of Optuna's storage; None: in memory.
-        name: what the names of all studies begin with; it changes with whatever changes what a trial is worth.
+        name: what the names of all studies begin with; it changes with whatever changes what a trial is worth, unless
+            that is the space or the task.
     """
 
     methods: Mapping[str, tuple[str, Space]]
@@ -68,11 +75,19 @@ def search_tasks(
     Returns:
         By method, what was found on each task.
     """
-    with quiet_optuna():
+    with quiet_optuna(), opened(plan.storage) as storage:
+        prints = [fingerprint(take_tasks(tasks, i), take_draws(draws, i)) for i in range(count_tasks(tasks))]
         studies = {
             name: [
-                TaskStudy(_study_name(plan, name, first + i), method, space, plan.trials, plan.storage)
-                for i in range(count_tasks(tasks))
+                TaskStudy(
+                    _study_name(plan, name, f"{first + i} {print_}"),
+                    method,
+                    space,
+                    plan.trials,
+                    crc32(f"{setting.seed} {name} {first + i}".encode()),
+                    storage,
+                )
+                for i, print_ in enumerate(prints)
             ]
             for name, (method, space) in plan.methods.items()
         }
@@ -106,6 +121,28 @@ def _round(bench: Bench, studies: Sequence[tuple[Space, int, TaskStudy]], horizo
     return len(asked)
 
 
-def _study_name(plan: Plan, name: str, task: int) -> str:
+def _study_name(plan: Plan, name: str, task: str) -> str:
     """A grid is another one where it has more trials; other studies go on with more."""
-    return f"{plan.name} {name}{f' of {plan.trials}' if plan.methods[name][0] == 'grid' else ''} {task}"
+    method, space = plan.methods[name]
+    searched = crc32(repr((dict(space.distributions), space.first)).encode())
+    return f"{plan.name} {name}{f' of {plan.trials}' if method == 'grid' else ''} {searched:08x} {task}"
+
+
+def fingerprint(task: TaskBatch, draws: Draws) -> str:
+    """Tells one task, and its draws, from others, so that no study goes on with the trials of another task.
+
+    Args:
+        task: one task, without the leading dimension.
+        draws: likewise.
+
+    Returns:
+        Eight digits, made of a few digits of sums: machines that round differently agree.
+    """
+    tensors = [tensor for batch in task for tensor in batch] + list(draws.noise.values())
+    tensors += [] if draws.order is None else [draws.order]
+    facts = []
+    for tensor in tensors:
+        flat = tensor.double().nan_to_num().flatten()
+        weights = 1 + torch.arange(len(flat), dtype=torch.float64) * GOLDEN % 1  # so that their order matters
+        facts.append((tuple(tensor.shape), f"{float(flat @ weights):.5g}"))
+    return f"{crc32(repr(facts).encode()):08x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from metaopt.search.records import SearchOutcome
 from metaopt.search.rounds import Found, Plan, search_tasks
 from metaopt.search.samplers import METHODS
 from metaopt.search.setting import Setting
+from metaopt.search.storage import opened
 from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import TaskBatch
 
@@ -50,6 +52,8 @@ def search(
     size = min(TASKS_TOGETHER, -(-n // workers))
     groups = [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
     parts = [(take_tasks(tasks, group), take_draws(draws, group), group.start) for group in groups]
+    with opened(plan.storage):
+        pass  # its tables are made by one process
     if workers == 1 or len(groups) == 1:
         found = [search_tasks(setting, plan, *part, progress) for part in parts]
     else:
@@ -67,22 +71,42 @@ def _in_processes(
     from joblib import Parallel, delayed  # noqa: PLC0415
 
     with _counted(progress) as counter:
-        calls = (delayed(_search_apart)(setting, plan, *part, counter) for part in parts)
+        calls = (delayed(_search_apart)(setting, plan, *part, counter, os.getpid()) for part in parts)
         found: Any = Parallel(n_jobs=workers, backend="loky")(calls)
         return list(found)
 
 
 def _search_apart(
-    setting: Setting, plan: Plan, tasks: TaskBatch, draws: Draws, first: int, counter: Path
+    setting: Setting, plan: Plan, tasks: TaskBatch, draws: Draws, first: int, counter: Path, parent: int
 ) -> dict[str, list[Found]]:
-    """What a process of its own does; it adds a byte to a file for each trial."""
+    """What a process of its own does; it adds a byte to a file for each trial, and ends with the process `parent`."""
     torch.set_num_threads(1)
 
     def tick(n: int) -> None:
         with counter.open("ab") as file:
             file.write(b"." * n)
 
-    return search_tasks(setting, plan, tasks, draws, first, tick)
+    with _ending_with(parent):
+        return search_tasks(setting, plan, tasks, draws, first, tick)
+
+
+@contextmanager
+def _ending_with(parent: int, every: float = 0.1) -> Iterator[None]:
+    """Ends this process when `parent` was killed: else it would go on beside a search that is resumed."""
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    thread = Thread(target=watch, name="metaopt-search-parent", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

@@ -136,9 +136,9 @@ def discrete(n_support: int) -> dict[str, tuple[Any, ...]]:
     """The choices that change the shapes of what is computed.
 
     Args:
-        n_support: examples in a support set: a larger minibatch would be the same as all of them.
+        n_support: examples in a support set: all of them are the largest minibatch, if that is no larger than others.
     """
-    sizes = tuple(size for size in BATCH_SIZES if size < n_support) or (n_support,)
+    sizes = tuple(sorted({min(size, n_support) for size in BATCH_SIZES}))
     return {"batch_size": sizes, "activation": tuple(ACTIVATIONS), "width": WIDTHS, "depth": DEPTHS}
 
 
@@ -171,10 +171,13 @@ def grid_of(distributions: Mapping[str, BaseDistribution], trials: int) -> dict[
         *counts,
         *rates * 2,
     ]
-    for name in wishes:
-        if name in counts and counts[name] != _most(distributions[name]):
-            finer = counts | {name: counts[name] + 1}
-            counts = finer if math.prod(finer.values()) <= trials else counts
+    before = None
+    while counts != before:
+        before = counts
+        for name in wishes:
+            if name in counts and counts[name] != _most(distributions[name]):
+                finer = counts | {name: counts[name] + 1}
+                counts = finer if math.prod(finer.values()) <= trials else counts
     return {name: _values(distributions[name], count) for name, count in counts.items()}
 
 

@@ -7,16 +7,17 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metaopt.search.samplers import Method, make_sampler
 from metaopt.search.space import Space
 
-WORKER = "worker"
+WORKER, TOLD = "worker", "told"
+"""Attributes of a trial: who is at it, and what it was found to be worth besides its value."""
 
 
 class Told(NamedTuple):
@@ -48,13 +49,16 @@ class TaskStudy:
         method: see `METHODS`.
         space: what is searched.
         trials: how many trials to make.
-        storage: URL of Optuna's storage; None: in memory.
+        seed: of all that is proposed.
+        storage: see `open_storage`; None: in memory.
     """
 
-    def __init__(self, name: str, method: Method, space: Space, trials: int, storage: str | None = None) -> None:
+    def __init__(
+        self, name: str, method: Method, space: Space, trials: int, seed: int, storage: BaseStorage | None = None
+    ) -> None:
         self._method, self._space, self._trials = method, space, trials
         self._distributions = dict(space.distributions)
-        self._seed = crc32(name.encode())
+        self._seed = seed
         self._study = optuna.create_study(
             study_name=name, storage=storage, direction="minimize", load_if_exists=True, sampler=self._sampler(0)
         )
@@ -62,11 +66,11 @@ class TaskStudy:
             for point in space.first:
                 self._study.enqueue_trial(dict(point))
         self._trial: Trial | None = None
-        self._best = min((told.value for told in self.told()), default=float("inf"))
+        self._best = float("inf")
 
     def told(self) -> list[Told]:
         """What the finished trials are worth, in the order in which they were begun."""
-        return [Told(_value(trial), *(trial.user_attrs[key] for key in Told._fields[1:])) for trial in self._finished()]
+        return [Told(_value(trial), *trial.user_attrs[TOLD]) for trial in self._finished()]
 
     def points(self) -> list[dict[str, Any]]:
         """The finished trials' points, in that order."""
@@ -74,7 +78,8 @@ class TaskStudy:
 
     def ask(self) -> Mapping[str, Any] | None:
         """The next point, or None when all trials are done."""
-        if len(self._finished()) >= self._trials:
+        finished = self._finished()
+        if len(finished) >= self._trials:
             return None
         number = self._left_behind()
         if number is None:
@@ -84,21 +89,24 @@ class TaskStudy:
             self._study.sampler = self._sampler(number)
             self._trial = Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
         self._trial.set_user_attr(WORKER, _this_process())
+        # Not those that came later: a trial that is done again is the answer after fewer trials than they are.
+        earlier = (_value(trial) for trial in finished if trial.number < self._trial.number)
+        self._best = min(earlier, default=float("inf"))
         return {name: _suggest(self._trial, name, kind) for name, kind in self._distributions.items()}
 
     def improves(self, value: float) -> bool:
-        """Whether a trial of this value would be the study's answer."""
+        """Whether the trial that was asked for would, with this value, be the answer after as many trials."""
         return value < self._best
 
     def tell(self, told: Told) -> None:
         """Ends the trial that was asked for."""
         trial = self._trial
         assert trial is not None, "ask before telling"
-        for key in Told._fields[1:]:
-            trial.set_user_attr(key, getattr(told, key))
-        with suppress(RuntimeError):  # a grid that is through wants to stop a loop that is not Optuna's
-            self._study.tell(trial, told.value)
-        self._best = min(self._best, told.value)
+        # A grid that is through wants to stop a loop that is not Optuna's, and does not know trials that it has not
+        # proposed; another process may have been quicker with a trial that was left behind.
+        with suppress(RuntimeError, KeyError):
+            trial.set_user_attr(TOLD, list(told[1:]))
+            self._study.tell(trial, told.value, skip_if_finished=True)
 
     def _finished(self) -> list[FrozenTrial]:
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

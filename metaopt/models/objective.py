@@ -45,6 +45,18 @@ class Objective(NamedTuple):
     scores: Scores
     outer: Scores
 
+    def of(self, params_of: Callable[[Params], Params]) -> Objective:
+        """The same objective of parameters in another form.
+
+        Args:
+            params_of: that form -> the model's parameters.
+        """
+        return Objective(
+            lambda params, batch: self.loss(params_of(params), batch),
+            lambda params, batch: self.scores(params_of(params), batch),
+            lambda params, batch: self.outer(params_of(params), batch),
+        )
+
 
 def objective(model: Model, kind: Kind, padded: bool = False, outer: Outer = "loss") -> Objective:
     """Cross-entropy with accuracy for classification, mean squared error for regression; see `objective_of`."""

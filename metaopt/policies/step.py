@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -14,6 +14,9 @@ from metaopt.types import Params
 
 Strength: TypeAlias = Mapping[str, "Tensor | float"]
 """By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
+
+
+Scalar: TypeAlias = "Tensor | float"
 
 
 def regularised_step(
@@ -41,6 +44,8 @@ def regularised_step(
             scalar tensor of bools.
     """
 
+    along, beyond = split(nesterov, 1.0), split(nesterov, momentum, 1.0)
+
     def init(params: Params) -> State:
         return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
 
@@ -50,7 +55,7 @@ def regularised_step(
             g = regularised(name, p, grads[name], l2, pull, anchor)
             if momentum is not None:
                 m = new_state[name] = momentum * state[name] + g
-                g = chosen(nesterov, lambda g=g, m=m: g + momentum * m, m)
+                g = m if nesterov is False else along * g + beyond * m
             rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
             new_params[name] = p - rate * g
         return new_params, new_state
@@ -91,6 +96,8 @@ def adam_step(
         schedule: a factor of the learning rate for each step, [horizon]. Beyond the horizon the last one holds.
     """
 
+    coupled, apart = split(decoupled, 0.0, l2), split(decoupled, l2)
+
     def init(params: Params) -> State:
         return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in ("mean", "square")}
 
@@ -103,8 +110,8 @@ def adam_step(
         correction = (1 - betas[0] ** count, 1 - betas[1] ** count)
         rate = lr if schedule is None else at_step(schedule, step) * lr
         for name, p in params.items():
-            g = chosen(decoupled, lambda name=name: grads[name], grads[name] + l2 * p)
-            shrunk = chosen(decoupled, lambda p=p: p - rate * l2 * p, p)
+            g = grads[name] if decoupled is True else grads[name] + coupled * p
+            shrunk = p if decoupled is False else p * (1 - rate * apart)
             mean[name] = betas[0] * state["mean"][name] + (1 - betas[0]) * g
             square[name] = betas[1] * state["square"][name] + (1 - betas[1]) * g * g
             root = torch.sqrt(square[name] / correction[1] + eps**2)
@@ -114,11 +121,15 @@ def adam_step(
     return UpdateRule(init, update)
 
 
-def chosen(condition: Tensor | bool, then: Callable[[], Tensor], otherwise: Tensor) -> Tensor:
-    """`then()` where the condition holds; where it is a tensor, both are computed."""
+def split(condition: Tensor | bool, then: Scalar | None, otherwise: Scalar = 0.0) -> Scalar:
+    """The one scalar where a condition holds and the other where it does not; the condition may be a tensor of bools.
+
+    So that what depends on a condition is chosen once, among scalars, and not in each step for all parameters.
+    """
+    value = 0.0 if then is None else then
     if isinstance(condition, Tensor):
-        return torch.where(condition, then(), otherwise)
-    return then() if condition else otherwise
+        return torch.where(condition, value, otherwise)
+    return value if condition else otherwise
 
 
 def at_step(factors: Tensor, step: int | Tensor) -> Tensor:

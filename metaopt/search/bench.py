@@ -16,7 +16,7 @@ from metaopt.models.model import Model
 from metaopt.models.variant import variant
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.search.folds import folds_of
-from metaopt.search.setting import Changes, Prepared, Setting, configured, conventional_start, prepared
+from metaopt.search.setting import Changes, Prepared, Setting, conventional_start, prepared, trainer
 from metaopt.search.space import Candidate
 from metaopt.trees import cast, count_tasks, stacked, take_tasks
 from metaopt.types import Params, TaskBatch
@@ -137,10 +137,11 @@ class Bench:
         tasks, draws = self._set(model, batch_size, changes, by_fold)
         index = torch.tensor([request.task for request in requests], device=setting.device)
         numbers = cast(stacked([request.candidate.numbers for request in requests]), setting.dtype)
+        configured, objective = trainer(setting, kind, model)
         return train_trials(
-            configured(setting, kind, model),
+            configured,
             {name: tensor.to(setting.device) for name, tensor in numbers.items()},
-            setting.objective(model),
+            objective,
             take_tasks(tasks, index),
             take_draws(draws, index),
             setting.horizon,

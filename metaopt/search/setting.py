@@ -12,6 +12,7 @@ import torch
 from metaopt.inner.draws import Draws, cast_draws, draw
 from metaopt.inner.padding import fit_to_width
 from metaopt.inner.trials import Configured
+from metaopt.layout import Layout
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import rule_of_numbers
@@ -24,6 +25,9 @@ from metaopt.types import CPU, Params, TaskBatch, TaskSpec
 
 Changes: TypeAlias = "tuple[tuple[str, Any], ...]"
 """What a candidate changes in the model; see `variant`."""
+
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,25 @@ class Setting:
     device: torch.device = CPU
 
 
-def configured(setting: Setting, kind: Kind, model: Model) -> Configured:
+class Trainer(NamedTuple):
+    """How candidates of a kind train, and what they are scored by."""
+
+    configured: Configured
+    objective: Objective
+
+
+def trainer(setting: Setting, kind: Kind, model: Model) -> Trainer:
     """How candidates of a kind start and step.
+
+    Conventional candidates do the same to all parameters, so that these lie in one vector: many small operations become
+    few large ones.
 
     Args:
         setting: what is shared.
         kind: what the candidates' numbers mean.
         model: the network, changed or not.
     """
+    objective = setting.objective(model)
     if kind == "policy":
         policy = setting.policy if model is setting.model else setting.policy.on(model)
 
@@ -73,13 +88,14 @@ def configured(setting: Setting, kind: Kind, model: Model) -> Configured:
             values = policy.scaled(numbers)
             return Start(policy.start(noise, values), policy.rule(noise, values))
 
-        return multiplied
+        return Trainer(multiplied, objective)
     start = conventional_start(setting, model)
+    layout = Layout(dict(model.shapes))
 
     def conventional(numbers: Params, noise: Params) -> Start:
-        return Start(start(noise), rule_of_numbers(kind == "adam", numbers, tuple(noise)))
+        return Start({ALL: layout.pack(start(noise))}, rule_of_numbers(kind == "adam", numbers, (ALL,)))
 
-    return conventional
+    return Trainer(conventional, objective.of(lambda params: layout.unpack(params[ALL])))
 
 
 def conventional_start(setting: Setting, model: Model) -> Initialise:

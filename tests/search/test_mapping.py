@@ -194,6 +194,15 @@ def test_a_policy_that_is_a_conventional_setting_is_mapped_to_it(kind, l2, momen
     assert ("the decay of Adam's mean, which is not 0.9" in found.lost) == (kind == "adam")
 
 
+def test_the_scale_of_a_schedule_goes_into_the_learning_rate():
+    setting = make_setting(PolicySettings(lr=fixed(0.05), schedule="step"), away=0.0, dtype=torch.float64)
+    with torch.no_grad():
+        setting.policy.log_schedule["all"].copy_((3 * decay_factors("cosine", HORIZON)).log())
+    found = closest_setting(setting.policy).settings
+    assert found.schedule == "cosine"
+    assert found.lr == pytest.approx(0.15, rel=1e-12)
+
+
 def test_a_mapped_setting_trains_as_the_policy_that_is_one():
     settings = PolicySettings(
         lr=learned(0.05, "global"), l2=learned(0.01, "global"), momentum=MomentumSettings("learned", 0.8)

@@ -83,8 +83,9 @@ def _lost(policy: Policy) -> list[str]:
 
 def _has_adams_mean(policy: Policy) -> bool:
     """Whether the gradients' mean decays as in Adam."""
-    momentum = policy.momentum()
-    return momentum is not None and abs(float(momentum) - ADAMS_MEAN) < 1e-3
+    with torch.no_grad():
+        momentum = policy.momentum()
+        return momentum is not None and abs(float(momentum) - ADAMS_MEAN) < 1e-3
 
 
 def _by_element(policy: Policy, strength: Mapping[str, Tensor | float] | None) -> Tensor:

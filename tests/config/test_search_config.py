@@ -1,11 +1,11 @@
 import re
-from functools import partial
 
 import pytest
 
-from metaopt.config.build import build_objective, build_problem
+from metaopt.config.build import build_problem
+from metaopt.config.build_search import build_search, check_search
 from metaopt.config.load import evaluate_config, train_config
-from metaopt.config.search import SearchConfig, build_search
+from metaopt.config.search import SearchConfig
 from metaopt.errors import ConfigError
 from metaopt.policies.policy import Policy
 from metaopt.search.samplers import METHODS
@@ -51,8 +51,9 @@ def built(composed_job, overrides=(), **search):
     settings = config.policy.settings()
     problem = build_problem(config.tasks, config.model, config.inner, settings)
     made = Policy(settings, problem.model.shapes, problem.model.init, problem.horizon, roles=problem.model.roles)
-    objective = partial(build_objective, task=problem.family.spec, dtype=config.inner.dtype)
-    return build_search(SearchConfig(**search), problem, made, objective, True, 0, 6)
+    wanted = SearchConfig(**({"methods": ["tpe"]} | search))
+    check_search(wanted, problem.model, settings)
+    return build_search(wanted, problem, made, config.inner.dtype, True, 0, 6)
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "sqlite:////no/such/folder/s.db", "s.db", ""])

@@ -67,6 +67,16 @@ def test_classes_are_spread_evenly(support, count):
     assert (torch.nn.functional.one_hot(folds.tasks.support.y, CLASSES).sum(1) > 0).all()
 
 
+def test_a_rare_class_is_missing_only_where_it_is_left_out():
+    """Where a fold trains on one example less than it could, that is none of the few."""
+    tasks = classification(1, support=7)
+    tasks = tasks._replace(support=Batch(tasks.support.x, torch.tensor([[0, 0, 0, 0, 0, 1, 2]])))
+    for seed in range(10):
+        trained = folds_of(tasks, SPEC, 3, seed).tasks.support.y
+        for rare in (1, 2):
+            assert ((trained == rare).any(1)).sum() == 2
+
+
 def test_they_depend_on_the_seed_and_not_on_the_other_tasks():
     tasks = classification(3)
     first, again, other = (folds_of(tasks, SPEC, 3, seed).tasks.query.x for seed in (0, 0, 1))

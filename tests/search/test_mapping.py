@@ -28,7 +28,7 @@ from metaopt.inner.padding import fit_to_width
 from metaopt.policies.baselines import DECAYS, RuleSettings, decay_factors
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings
 from metaopt.search.bench import Bench, Request
-from metaopt.search.mapping import IN_FULL, KEPT, MULTIPLIERS, closest_setting, policy_space
+from metaopt.search.mapping import IN_FULL, KEPT, MULTIPLIERS, check_multiplied, closest_setting, policy_space
 from metaopt.search.space import DIMENSIONS
 from metaopt.trees import take_tasks
 
@@ -192,6 +192,22 @@ def test_a_policy_that_is_a_conventional_setting_is_mapped_to_it(kind, l2, momen
     for name in ("lr", "l2", "momentum"):
         assert getattr(found.settings, name) == pytest.approx(getattr(expected, name), rel=1e-12)
     assert ("the decay of Adam's mean, which is not 0.9" in found.lost) == (kind == "adam")
+
+
+@pytest.mark.parametrize("momentum", [MomentumSettings(), MomentumSettings("learned"), MomentumSettings("fixed", 0.9)])
+def test_the_decay_of_adams_mean_is_lost_where_it_is_not_adams(momentum):
+    policy = make_setting(replace(ADAPTIVE, momentum=momentum)).policy
+    lost = "the decay of Adam's mean, which is not 0.9" in closest_setting(policy).lost
+    assert lost == (momentum.mode != "fixed")
+
+
+def test_the_scale_of_a_schedule_goes_into_the_learning_rate():
+    setting = make_setting(PolicySettings(lr=fixed(0.05), schedule="step"), away=0.0, dtype=torch.float64)
+    with torch.no_grad():
+        setting.policy.log_schedule["all"].copy_((3 * decay_factors("cosine", HORIZON)).log())
+    found = closest_setting(setting.policy).settings
+    assert found.schedule == "cosine"
+    assert found.lr == pytest.approx(0.15, rel=1e-12)
 
 
 def test_a_mapped_setting_trains_as_the_policy_that_is_one():

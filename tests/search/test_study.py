@@ -126,7 +126,10 @@ def test_a_study_that_is_taken_up_again_ends_as_if_it_had_not_stopped(method, st
     drive(whole)
     for stop in (0, 1, 3, 2, 1):
         drive(study_of(method, SPACE, n, storage), stop)
-        study_of(method, SPACE, n, storage).ask()  # and is not told, as if the process had been killed
+        if stop % 2:  # a trial that is not told, as if the process had been killed
+            study_of(method, SPACE, n, storage).ask()
+        else:  # or even before anything was proposed
+            optuna.load_study(study_name=f"of {method}", storage=storage).ask()
     resumed = study_of(method, SPACE, n, storage)
     drive(resumed)
     assert resumed.points() == whole.points()
@@ -169,10 +172,10 @@ def test_a_trial_of_a_process_that_is_no_more_is_done_again(storage):
     assert study.points() == whole.points()
 
 
-@pytest.mark.parametrize(
-    "worker", [f"{socket.gethostname()} {os.getppid()}", "elsewhere 1", f"{socket.gethostname()} 1"]
-)
-def test_a_trial_that_another_process_is_at_is_left_to_it(worker, storage):
+@pytest.mark.parametrize("here", [True, False])
+def test_a_trial_that_another_process_is_at_is_left_to_it(here, storage):
+    """One that runs, or one elsewhere, of which nobody here knows whether it runs."""
+    worker = f"{socket.gethostname()} {os.getppid()}" if here else f"elsewhere {dead_process()}"
     whole = study_of("random", SPACE, 7)
     drive(whole)
     study = begun_by(storage, worker)

@@ -27,6 +27,8 @@ that ends at none at all. It counts as exactly that: beyond it nothing is worth 
 the loss would be led by it."""
 
 
+HOPELESS = 100.0
+"""Likewise for a test loss: some networks fit all validation examples and are beyond all bounds on a test example."""
 UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step: (params, state))
 
 
@@ -42,7 +44,7 @@ class Result(NamedTuple):
 
     Attributes:
         value: validation loss, finite.
-        diverged: whether training did, as the validation loss shows, or a test loss that is not finite.
+        diverged: whether training did, as the validation loss shows, or the test loss.
         test: test loss and accuracy, those of the untrained network where training diverged; None: not asked for. The
             accuracy of a regression is NaN.
         steps: inner steps spent.
@@ -123,7 +125,7 @@ class Bench:
     def _result(self, task: int, loss: float, test: tuple[float, float] | None, trainings: int) -> Result:
         cap = float(self._cap[task])
         worst = not loss <= cap  # also where it is NaN
-        diverged = worst or (test is not None and not test[0] <= LARGEST)
+        diverged = worst or (test is not None and not test[0] <= HOPELESS * self._at_start[task][0])
         if test is not None and diverged:
             test = self._at_start[task]
         score = None if test is None else (float(test[0]), float(test[1]))

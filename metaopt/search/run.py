@@ -95,11 +95,15 @@ def _ending_with(parent: int, every: float = 0.1) -> Iterator[None]:
     """Ends this process when `parent` was killed: else it would go on beside a search that is resumed."""
     over = Event()
 
+    def end_if_alone() -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
     def watch() -> None:
         while not over.wait(every):
-            if os.getppid() != parent:
-                os._exit(1)
+            end_if_alone()
 
+    end_if_alone()  # where the parent was killed while this process was still being started
     thread = Thread(target=watch, name="metaopt-search-parent", daemon=True)
     thread.start()
     try:

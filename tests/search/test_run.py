@@ -31,6 +31,8 @@ from metaopt.search.rounds import Plan, fingerprint
 from metaopt.search.run import search
 from metaopt.search.samplers import METHODS
 from metaopt.search.space import DIMENSIONS, ConventionalSpace
+from metaopt.search.storage import opened
+from metaopt.search.study import WORKER
 from metaopt.search.trials_csv import write_trials_csv
 from metaopt.trees import take_tasks
 
@@ -42,7 +44,8 @@ def same(found, expected):
     """The same trials, in the same order; what they are worth up to what a training's neighbours do to it."""
     for one, other in zip(found, expected, strict=True):
         assert one.name == other.name
-        assert one.settings == other.settings
+        for a, b in zip(one.settings, other.settings, strict=True):
+            assert a == b, one.name
         for name in ("chosen", "diverged"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         for name in ("validation", "loss", "accuracy"):
@@ -158,6 +161,19 @@ def test_progress_counts_what_was_done_before(tmp_path):
     same(found, search_toy(("random", "tpe"), 5, None))
 
 
+def wait_for_workers(url):
+    """Waits until the processes of a search have noticed that it was killed."""
+    with opened(url) as storage:
+        studies = [study._study_id for study in storage.get_all_studies()]
+        trials = [trial for study in studies for trial in storage.get_all_trials(study)]
+    pids = {trial.user_attrs[WORKER].split()[1] for trial in trials if WORKER in trial.user_attrs}
+    for _ in range(200):
+        if not any(Path("/proc", pid).exists() for pid in pids):
+            return
+        time.sleep(0.05)
+    pytest.fail("its processes go on without it")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_that_is_killed_and_resumed_ends_with_the_same_trials(tmp_path, workers):
     """Killed at a random moment of its second round or later."""
@@ -181,7 +197,7 @@ def test_a_search_that_is_killed_and_resumed_ends_with_the_same_trials(tmp_path,
         process.kill()
     assert lines[0] == "ready\n"
     assert int(lines[2]) > 0
-    time.sleep(0.5 if workers > 1 else 0.0)  # until its workers have noticed
+    wait_for_workers(storage)
     ticks = []
     resumed = search_toy(methods, trials, storage, progress=ticks.append)
     total = len(methods) * N_TASKS * trials

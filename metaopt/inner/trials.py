@@ -41,17 +41,19 @@ def train_trials(
     draws: Draws,
     horizon: int,
     chunk: int = 64,
+    index: Tensor | None = None,
 ) -> TrialScores:
-    """Trains each task with the hyperparameters beside it.
+    """Trains tasks, each with hyperparameters of its own.
 
     Args:
         configured: where to start and how to step, given hyperparameters.
         numbers: hyperparameters, [trainings, *] each.
         objective: losses and scores of the model.
-        tasks: what each training is on, [trainings] of them; a task may come several times.
-        draws: the randomness of each.
+        tasks: what is trained on, [tasks].
+        draws: the randomness of each task's training.
         horizon: number of inner steps; 0 scores the start.
         chunk: trainings side by side; bounds the memory.
+        index: which task each training is on, int64 [trainings]; None: each task once, in order.
 
     Returns:
         Scores that do not depend on what else is trained beside a task, unless in the last bits.
@@ -67,8 +69,9 @@ def train_trials(
     side_by_side = torch.func.vmap(train, in_dims=(0, 0, None if draws.order is None else 0, 0, 0, 0))
     found = []
     with torch.no_grad():
-        for group in chunks(count_tasks(tasks), chunk):
+        for group in chunks(count_tasks(tasks) if index is None else len(index), chunk):
             own = {name: tensor[group] for name, tensor in numbers.items()}
-            some = take_draws(draws, group)
-            found.append(side_by_side(own, some.noise, some.order, *take_tasks(tasks, group)))
+            rows = group if index is None else index[group]
+            some = take_draws(draws, rows)
+            found.append(side_by_side(own, some.noise, some.order, *take_tasks(tasks, rows)))
     return TrialScores(*(torch.cat(each) for each in zip(*found, strict=True)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from metaopt.evaluation.divergence import LARGEST_LOSS as LARGEST
-from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.draws import Draws
 from metaopt.inner.trials import TrialScores, train_trials
 from metaopt.models.model import Model
 from metaopt.models.variant import variant
@@ -18,7 +18,7 @@ from metaopt.policies.rule import Start, UpdateRule
 from metaopt.search.folds import folds_of
 from metaopt.search.setting import Changes, Prepared, Setting, conventional_start, prepared, trainer
 from metaopt.search.space import Candidate
-from metaopt.trees import cast, count_tasks, stacked, take_tasks
+from metaopt.trees import cast, count_tasks, stacked
 from metaopt.types import Params, TaskBatch
 
 WORST = 2.0
@@ -129,7 +129,7 @@ class Bench:
         if test is not None and diverged:
             test = self._at_start[task]
         score = None if test is None else (float(test[0]), float(test[1]))
-        return Result(cap if worst else float(loss), diverged, score, trainings * self._setting.horizon, 0)
+        return Result(rounded(cap if worst else float(loss)), diverged, score, trainings * self._setting.horizon, 0)
 
     def _train(self, requests: Sequence[Request], by_fold: bool = False) -> TrialScores:
         """Trains candidates of one group on the tasks, or on the folds, that the requests name."""
@@ -144,10 +144,11 @@ class Bench:
             configured,
             {name: tensor.to(setting.device) for name, tensor in numbers.items()},
             objective,
-            take_tasks(tasks, index),
-            take_draws(draws, index),
+            tasks,
+            draws,
             setting.horizon,
             setting.chunk,
+            index,
         )
 
     def _untrained(self, by_fold: bool) -> TrialScores:
@@ -176,6 +177,11 @@ class Bench:
         if changes not in self._models:
             self._models[changes] = variant(self._setting.model, self._setting.task, dict(changes))
         return self._models[changes]
+
+
+def rounded(loss: float) -> float:
+    """Five significant digits, which do not depend on what else was trained beside, as the last bits of a loss do."""
+    return float(f"{loss:.5g}")
 
 
 def _array(scores: torch.Tensor) -> np.ndarray:

@@ -83,7 +83,7 @@ def test_holdout_trains_on_the_support_set_and_scores_on_the_two_others(spec, se
             by_hand(setting.model, objective, settings, task.support, own.order, own.noise, scored)
             for scored in (task.query, task.test)
         ]
-        assert result.value == pytest.approx(hand[0][0], rel=1e-6)
+        assert result.value == pytest.approx(hand[0][0], rel=5e-5)
         assert result.test == pytest.approx(hand[1], rel=1e-6, nan_ok=True)
         assert (result.diverged, result.steps) == (False, HORIZON)
 
@@ -104,7 +104,7 @@ def test_kfold_is_the_mean_over_folds_and_the_test_score_that_of_all_examples():
             fold = take_tasks(folds, 3 * i + k)
             order = drawn_anew(setting, setting.model, f"task {10 + i} fold {k}", BATCH, 12, False).order[0]
             losses.append(by_hand(setting.model, objective, SGD, fold.support, order, own.noise, fold.query)[0])
-        assert result.value == pytest.approx(np.mean(losses), rel=1e-6)
+        assert result.value == pytest.approx(np.mean(losses), rel=5e-5)
         hand = by_hand(setting.model, objective, SGD, task.support, own.order, own.noise, task.test)
         assert result.test is None if i == 1 else result.test == pytest.approx(hand, rel=1e-6)
         assert result.steps == HORIZON * (3 if i == 1 else 4)
@@ -168,7 +168,7 @@ def test_a_candidate_that_diverges_is_the_worst_and_is_worth_the_untrained_netwo
     assert diverged[0].value == diverged[1].value
     if folds is None:
         query = adapt(start, setting.objective(setting.model), filled, fitted, 0, on="query")
-        assert diverged[0].value == pytest.approx(WORST * float(query.loss[1, 0]), rel=1e-5)
+        assert diverged[0].value == pytest.approx(WORST * float(query.loss[1, 0]), rel=5e-5)
 
 
 def test_a_test_loss_that_is_not_finite_never_reaches_a_record():
@@ -217,12 +217,12 @@ def test_results_come_in_the_order_of_the_requests_and_do_not_depend_on_each_oth
     together = Bench(setting, tasks, draws).run(some, lambda *_: True)
     for request, result in zip(some, together, strict=True):
         (alone,) = Bench(replace(setting, chunk=1), tasks, draws).run([request], lambda *_: True)
-        assert alone.value == pytest.approx(result.value, rel=1e-5)
+        assert alone.value == pytest.approx(result.value, rel=5e-5)
         assert alone.test == pytest.approx(result.test, rel=1e-5)
     # A bench with some of the tasks draws for each of them what the bench of all draws.
     part = Bench(setting, take_tasks(tasks, slice(2, 3)), take_draws(draws, slice(2, 3)), first=2)
     (alone,) = part.run([some[2]._replace(task=0)], lambda *_: True)
-    assert alone.value == pytest.approx(together[2].value, rel=1e-5)
+    assert alone.value == pytest.approx(together[2].value, rel=5e-5)
 
 
 def test_conventional_settings_start_where_they_are_told():

@@ -100,7 +100,7 @@ def test_all_methods_in_the_whole_space_leave_finite_records(tmp_path):
             bad = outcome.diverged[task]
             if bad.any():
                 worst = outcome.validation[task][bad]
-                assert (worst == outcome.validation[task].max()).all()
+                assert worst.max() == outcome.validation[task].max()  # others fit the query set, and no test set
     write_trials_csv(found, tmp_path / "trials.csv")
     with (tmp_path / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -65,7 +65,7 @@ def test_the_first_point_is_the_policy_itself(settings, batch_size, widths):
     for on in ("query", "test"):
         own = adapt(setting.policy, setting.objective(setting.model), tasks, draws, HORIZON, on=on).loss[:, -1]
         found = [result.value if on == "query" else result.test[0] for result in results]
-        assert found == pytest.approx(own.tolist(), rel=1e-6)
+        assert found == pytest.approx(own.tolist(), rel=5e-5)
 
 
 def test_the_first_point_is_the_policy_itself_on_padded_tasks():

@@ -38,7 +38,8 @@ def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
         begun = (folder / "config.yaml").exists()
         fresh = [f"run_dir={folder}", f"seed={seed}", "tracking=none", *overrides]
         script("train_meta.py", [f"resume={folder}", *device] if begun else fresh)
-    return json.loads((folder / "results.json").read_text())
+    results = folder / "results.json"
+    return json.loads(results.read_text()) if results.exists() else {}  # none without an evaluation
 
 
 def script(name: str, words: list[str]) -> None:

@@ -72,7 +72,7 @@ def evaluate(raw: DictConfig) -> int:
         name: fit_policy(source.tensors, source.card, problem.model, source.path) for name, problem in problems.items()
     }
     for problem in problems.values():
-        check_search(config.search, problem.model, source.card.policy)
+        check_search(config.search, problem, source.card.policy)
     notes = {name: _notes(source.card, problem, fits[name].note, len(parts) > 1) for name, problem in problems.items()}
     for note in dict.fromkeys(note for of_part in notes.values() for note in of_part):
         warn(note)

@@ -7,14 +7,16 @@ import json
 from functools import partial
 from typing import NamedTuple
 
+import torch
+
 from metaopt.config.engine import build_objective
 from metaopt.config.search import SearchConfig
 from metaopt.errors import ConfigError
-from metaopt.models.model import Model
 from metaopt.models.variant import check_variants
 from metaopt.outer.problem import InnerProblem
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
+from metaopt.search.folds import check_folds
 from metaopt.search.mapping import check_multiplied, policy_space
 from metaopt.search.rounds import Plan
 from metaopt.search.run import WARM
@@ -37,7 +39,7 @@ class BuiltSearch(NamedTuple):
     mapping: dict[str, str]
 
 
-def check_search(config: SearchConfig, model: Model, settings: PolicySettings) -> None:
+def check_search(config: SearchConfig, problem: InnerProblem, settings: PolicySettings) -> None:
     """Makes sure, before any work, that a search can be made.
 
     Raises:
@@ -45,9 +47,12 @@ def check_search(config: SearchConfig, model: Model, settings: PolicySettings) -
     """
     if not config.methods:
         return
-    check_variants(model, tuple(config.space))
+    check_variants(problem.model, tuple(config.space))
     if config.warm_start is not False:
         check_multiplied(settings)
+    if config.validation == "kfold":
+        task = problem.family.sample("meta_test", 1, torch.Generator().manual_seed(0))
+        check_folds(config.folds, task.support.x.shape[1])
     if config.storage is not None:
         _check_storage(config.storage)
 
@@ -72,11 +77,6 @@ def build_search(
         seed: of samplers and draws.
         n_support: examples in a support set.
     """
-    if config.methods and config.validation == "kfold" and n_support < config.folds:
-        raise ConfigError(
-            f"search.folds is {config.folds}, but a support set has {n_support} examples; "
-            f"use {n_support} folds or fewer"
-        )
     cold: Space = ConventionalSpace(tuple(config.space), n_support)
     warm, mapping = None, {}
     if config.warm_start is not False:

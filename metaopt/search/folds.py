@@ -40,8 +40,7 @@ def folds_of(tasks: TaskBatch, spec: TaskSpec, count: int, seed: int) -> Folds:
         ConfigError: there are fewer examples than folds.
     """
     n = tasks.support.x.shape[1]
-    if n < count:
-        raise ConfigError(f"search.folds is {count}, but a support set has {n} examples; use {n} folds or fewer")
+    check_folds(count, n)
     train, held = [], []
     for i in range(count_tasks(tasks)):
         labels = _labels(tasks.support.y[i], spec)
@@ -49,6 +48,14 @@ def folds_of(tasks: TaskBatch, spec: TaskSpec, count: int, seed: int) -> Folds:
         train += [_shortened((fold != k).nonzero()[:, 0], labels, n - -(-n // count)) for k in range(count)]
         held += [_shortened((fold == k).nonzero()[:, 0], labels, n // count) for k in range(count)]
     return Folds(_taken(tasks, torch.stack(train), torch.stack(held), count), count)
+
+
+def check_folds(count: int, n_support: int) -> None:
+    """Raises ConfigError where there are fewer examples than folds."""
+    if n_support < count:
+        raise ConfigError(
+            f"search.folds is {count}, but a support set has {n_support} examples; use {n_support} folds or fewer"
+        )
 
 
 def _labels(y: Tensor, spec: TaskSpec) -> Tensor:

@@ -52,7 +52,7 @@ def built(composed_job, overrides=(), **search):
     problem = build_problem(config.tasks, config.model, config.inner, settings)
     made = Policy(settings, problem.model.shapes, problem.model.init, problem.horizon, roles=problem.model.roles)
     wanted = SearchConfig(**({"methods": ["tpe"]} | search))
-    check_search(wanted, problem.model, settings)
+    check_search(wanted, problem, settings)
     return build_search(wanted, problem, made, config.inner.dtype, True, 0, 6)
 
 

@@ -18,8 +18,8 @@ from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.search.folds import check_folds
 from metaopt.search.mapping import check_multiplied, policy_space
+from metaopt.search.records import WARM
 from metaopt.search.rounds import Plan
-from metaopt.search.run import WARM
 from metaopt.search.setting import Setting
 from metaopt.search.space import ConventionalSpace, Space
 from metaopt.search.storage import opened

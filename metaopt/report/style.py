@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator
 
 from metaopt.report.headline import POLICY
 from metaopt.report.numbers import compact
+from metaopt.search.records import WARM
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
     "#0072B2",
@@ -59,10 +60,6 @@ def method_styles(names: Sequence[str]) -> dict[str, LineStyle]:
             index = (len(styles) - (POLICY in styles)) % len(BASELINE_COLOURS)
             styles[name] = LineStyle(BASELINE_COLOURS[index], BASELINE_DASHES[index], 1.5)
     return styles
-
-
-WARM = "_warm"
-"""What the name of a search that starts from the policy ends in."""
 
 
 def search_styles(names: Sequence[str]) -> dict[str, LineStyle]:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+WARM = "_warm"
+"""What the name of a search ends with that starts from the policy."""
+
 
 @dataclass(frozen=True)
 class SearchOutcome:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from metaopt.inner.draws import Draws, take_draws
-from metaopt.search.records import SearchOutcome
+from metaopt.search.records import WARM, SearchOutcome
 from metaopt.search.rounds import Found, Plan, search_tasks
 from metaopt.search.samplers import METHODS
 from metaopt.search.setting import Setting
@@ -22,7 +22,6 @@ from metaopt.search.storage import opened
 from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import TaskBatch
 
-WARM = "_warm"
 TASKS_TOGETHER = 32
 """Tasks of a process at a time: more train no faster side by side, and take more memory."""
 

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seeds import check_same, run, script
+from seeds import cell, check_same, run, script
 
 SEARCH = ["n_tasks=100", "baseline_init=fresh", "search.methods=[tpe,gp]"]
 
@@ -57,20 +57,15 @@ def table(results: dict[int, dict[str, Any]]) -> str:
     for name in results[seeds[0]]["methods"]:
         methods = [results[seed]["methods"][name] for seed in seeds]
         mean = sum(method["loss"]["mean"] for method in methods) / len(methods)
-        cells = " | ".join(cell(method) for method in methods)
+        cells = " | ".join(won(method) for method in methods)
         lines.append(f"| {name} | {cells} | {mean:.3f} | {', '.join(matched(results[s], name) for s in seeds)} |")
     return "\n".join(lines)
 
 
-def cell(method: dict[str, Any]) -> str:
-    text = f"{method['loss']['mean']:.3f}"
-    if method["accuracy"] is not None:
-        text += f" ({100 * method['accuracy']['mean']:.1f} %)"
-    if method["vs_policy"] is not None:
-        low, high = method["vs_policy"]["ci95"]
-        text += f", {method['vs_policy']['mean_difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        text += f", wins {100 * method['vs_policy']['win_rate']:.0f} %"
-    return text
+def won(method: dict[str, Any]) -> str:
+    """The usual cell, with the share of the tasks that the policy wins."""
+    wins = "" if method["vs_policy"] is None else f", wins {100 * method['vs_policy']['win_rate']:.0f} %"
+    return cell(method) + wins
 
 
 def matched(result: dict[str, Any], name: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import optuna
@@ -17,6 +15,7 @@ from metaopt.inner.draws import Draws
 from metaopt.models.objective import Objective
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.rule import Initialise
+from metaopt.search.samplers import quiet_optuna
 from metaopt.search.tuned_space import DEFAULTS, choices, suggest
 from metaopt.trees import count_tasks
 from metaopt.types import TaskBatch
@@ -106,7 +105,7 @@ def tune(
         return float(score_untrained(loss, accuracy).loss[:, -1].mean())
 
     tried: list[tuple[float, RuleSettings]] = []
-    with _silent_optuna():
+    with quiet_optuna():
         study = _study(seed, first=DEFAULTS[:trials])
         for _ in range(trials):
             trial = study.ask()
@@ -129,16 +128,3 @@ def _study(seed: int, first: tuple[RuleSettings, ...]) -> optuna.Study:
     for settings in first:
         study.enqueue_trial(choices(settings))
     return study
-
-
-@contextmanager
-def _silent_optuna() -> Iterator[None]:
-    """Neither a line for each trial nor a warning that the sampler's options are experimental; undone on leaving."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)

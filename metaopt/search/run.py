@@ -48,7 +48,8 @@ def search(
         An outcome for each method, in the plan's order.
     """
     n = count_tasks(tasks)
-    size = min(TASKS_TOGETHER, -(-n // workers))
+    rounds = -(-n // (TASKS_TOGETHER * workers))
+    size = -(-n // (rounds * workers))  # equal shares, so that no process waits for another
     groups = [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
     parts = [(take_tasks(tasks, group), take_draws(draws, group), group.start) for group in groups]
     with opened(plan.storage):

@@ -17,7 +17,7 @@ from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.search.space import L2_OFF_BELOW, Candidate, changes_of, discrete
 
-MULTIPLIERS = {"lr": 4.0, "l2": 10.0, "pull": 10.0, "init_std": 2.0}
+MULTIPLIERS = {"lr": 4.0, "l2": 100.0, "pull": 100.0, "init_std": 2.0}
 """How far a strength is searched around the policy's, down and up, as a factor."""
 KEPT = "kept as the policy has it"
 IN_FULL = "searched in full"
@@ -140,8 +140,15 @@ class PolicySpace:
 
     @property
     def first(self) -> Sequence[Mapping[str, Any]]:
-        """The policy as it is."""
-        return ({f"{quantity}_multiplier": 1.0 for quantity in self.quantities} | dict(self.default),)
+        """The policy as it is, then with one strength at a time half of the way up or down its range, on a log scale.
+
+        Less regularisation, a larger initialisation and a higher learning rate come first: what one policy for all
+        tasks gets wrong most often is to hold easy tasks back.
+        """
+        own = {f"{quantity}_multiplier": 1.0 for quantity in self.quantities} | dict(self.default)
+        freer = {q: 0.5 if q in ("lr", "init_std") else -0.5 for q in ("l2", "pull", "init_std", "lr")}
+        moves = [(q, share * sign) for sign in (1, -1) for q, share in freer.items() if q in self.quantities]
+        return (own, *(own | {f"{q}_multiplier": MULTIPLIERS[q] ** share} for q, share in moves))
 
     def candidate(self, point: Mapping[str, Any], horizon: int) -> Candidate:
         """See `Space`."""

@@ -56,7 +56,7 @@ def test_the_first_point_is_the_policy_itself(settings, batch_size, widths):
     tasks = classification()
     draws = make_draws(setting, tasks)
     space, _ = space_of(setting)
-    (point,) = space.first
+    point = space.first[0]
     assert set(point) == set(space.distributions)
     for name, value in point.items():
         assert space.distributions[name]._contains(space.distributions[name].to_internal_repr(value))
@@ -157,6 +157,23 @@ def test_a_policy_that_met_no_hidden_layer_keeps_its_depth():
         requests = [Request(0, space.candidate(point, HORIZON)) for point in points]
         results = Bench(setting, tasks, make_draws(setting, tasks)).run(requests, lambda *_: True)
         assert len({result.value for result in results}) >= len(points) - 1
+
+
+def test_a_warm_start_moves_one_strength_at_a_time_within_the_space():
+    settings = PolicySettings(
+        lr=learned(0.1, "element"), l2=learned(1e-3, "element"), init=InitSettings("scaled", "tensor")
+    )
+    space, _ = space_of(make_setting(settings))
+    own, *moved = space.first
+    assert [{name for name in own if point[name] != own[name]} for point in moved] == [
+        {f"{name}_multiplier"} for name in ("l2", "init_std", "lr") * 2
+    ]
+    names = ("l2", "init_std", "lr") * 2
+    up = [point[f"{name}_multiplier"] > 1 for point, name in zip(moved, names, strict=True)]
+    assert up == [False, True, True, True, False, False]
+    for point in space.first:
+        for name, distribution in space.distributions.items():
+            assert distribution._contains(distribution.to_internal_repr(point[name]))
 
 
 def test_choices_that_the_policy_does_not_have_among_them_are_kept():

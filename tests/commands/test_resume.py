@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_helpers import SMALL, error_line, run_train, start_train, train_small
 
-from metaopt.commands import train as command
+from metaopt.commands import conclude as command
 from metaopt.commands.interrupt import StopRequest
 from metaopt.policies.file import load_policy_file
 

@@ -27,7 +27,7 @@ def run_dir(tmp_path_factory):
 def test_a_run_leaves_the_files_that_others_script_against(run_dir):
     assert {path.name for path in run_dir.iterdir()} == {
         "policy.safetensors", "checkpoint.pt", "config.yaml", "metrics.jsonl", "plan.json", "results.json",
-        "tasks.csv", "figures",
+        "tasks.csv", "figures", "report.html", "meta_training.json",
     }  # fmt: skip
     assert {path.name for path in (run_dir / "figures").iterdir()} == {
         "learning_curves.png", "task_differences.png", "strengths_lr.png", "strengths_l2.png", "first_layer_lr.png",

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seeds import cell, check_same, run, script
+from seeds import cell, check_same, run, script, table
 
 SEARCH = ["n_tasks=100", "baseline_init=fresh", "search.methods=[tpe,gp]"]
 
@@ -31,7 +31,8 @@ def main() -> None:
         folder = arguments.out / f"seed-{seed}"
         run(seed, folder, [*arguments.overrides, "evaluation.n_tasks=0"])
         results[seed] = searched(seed, folder, arguments.evaluate)
-    print(table(results))
+    print(table(results, won))
+    print(matched(results))
 
 
 def searched(seed: int, policy: Path, words: list[str]) -> dict[str, Any]:
@@ -43,35 +44,22 @@ def searched(seed: int, policy: Path, words: list[str]) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text())
 
 
-def table(results: dict[int, dict[str, Any]]) -> str:
-    """Markdown: a row for each method, a column for each seed, and after how many trials searches match the policy.
-
-    A cell holds the test loss (and accuracy), the paired difference to the policy with its 95 % interval, and the share
-    of the tasks that the policy wins.
-    """
-    seeds = list(results)
-    lines = [
-        "| method | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean | trials to match, by seed |",
-        "| --- |" + " --- |" * (len(seeds) + 2),
-    ]
-    for name in results[seeds[0]]["methods"]:
-        methods = [results[seed]["methods"][name] for seed in seeds]
-        mean = sum(method["loss"]["mean"] for method in methods) / len(methods)
-        cells = " | ".join(won(method) for method in methods)
-        lines.append(f"| {name} | {cells} | {mean:.3f} | {', '.join(matched(results[s], name) for s in seeds)} |")
-    return "\n".join(lines)
-
-
 def won(method: dict[str, Any]) -> str:
-    """The usual cell, with the share of the tasks that the policy wins."""
+    """The usual cell of a table, with the share of the tasks that the policy wins."""
     wins = "" if method["vs_policy"] is None else f", wins {100 * method['vs_policy']['win_rate']:.0f} %"
     return cell(method) + wins
 
 
-def matched(result: dict[str, Any], name: str) -> str:
-    """The fewest trials after which the mean test loss is no higher than the policy's."""
-    account = result["search"].get("methods", {}).get(name)
-    return "–" if account is None else str(account["trials_to_match"]["on_mean"] or "never")
+def matched(results: dict[int, dict[str, Any]]) -> str:
+    """A line for each search: the fewest trials after which its mean test loss is no higher than the policy's."""
+    names = next(iter(results.values()))["search"]["methods"]
+    counts = {
+        name: [
+            result["search"]["methods"][name]["trials_to_match"]["on_mean"] or "never" for result in results.values()
+        ]
+        for name in names
+    }
+    return "\n".join(f"{name} matches the policy after: {', '.join(map(str, found))}" for name, found in counts.items())
 
 
 if __name__ == "__main__":

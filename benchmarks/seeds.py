@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,13 @@ def check_same(folder: Path, overrides: list[str]) -> None:
     note.write_text(json.dumps(words))
 
 
-def table(results: dict[int, dict[str, Any]]) -> str:
+def table(results: dict[int, dict[str, Any]], written: Callable[[dict[str, Any]], str] | None = None) -> str:
     """Markdown: a row for each method, a column for each seed, and the mean over the seeds.
 
-    Each cell holds the test loss (and accuracy), and for baselines the paired difference with its 95 % interval.
+    Each cell is what is `written` of a method; as it is, the test loss (and accuracy), and for baselines the paired
+    difference with its 95 % interval.
     """
+    written = written or cell
     seeds = list(results)
     lines = [
         "| method | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean of seeds |",
@@ -76,7 +79,7 @@ def table(results: dict[int, dict[str, Any]]) -> str:
     for name in results[seeds[0]]["methods"]:
         methods = [results[seed]["methods"][name] for seed in seeds]
         mean = sum(method["loss"]["mean"] for method in methods) / len(methods)
-        lines.append(f"| {name} | " + " | ".join(cell(method) for method in methods) + f" | {mean:.3f} |")
+        lines.append(f"| {name} | " + " | ".join(map(written, methods)) + f" | {mean:.3f} |")
     return "\n".join(lines)
 
 

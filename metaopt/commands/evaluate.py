@@ -72,7 +72,7 @@ def evaluate(raw: DictConfig) -> int:
         name: fit_policy(source.tensors, source.card, problem.model, source.path) for name, problem in problems.items()
     }
     for problem in problems.values():
-        check_search(config.search, problem, source.card.policy)
+        check_search(config.search, problem, source.card.policy, config.batch_statistics, config.evaluate.fallback)
     notes = {name: _notes(source.card, problem, fits[name].note, len(parts) > 1) for name, problem in problems.items()}
     for note in dict.fromkeys(note for of_part in notes.values() for note in of_part):
         warn(note)
@@ -244,13 +244,12 @@ def _unquoted(word: str) -> str:
 
 def _terms(config: EvaluateConfig, source: Source, notes: tuple[str, ...]) -> Terms:
     split: Split = config.split  # type: ignore[assignment]
+    # Searches are held against it, and a fallback needs something to fall back on.
+    mapped = config.search.methods or (config.evaluate.fallback and "tuned" not in config.baselines)
     return Terms(
         split=split,
         n_tasks=config.n_tasks,
-        baselines=(
-            *config.baselines,
-            *(["mapped"] if config.search.methods and "mapped" not in config.baselines else []),
-        ),
+        baselines=tuple(dict.fromkeys([*config.baselines, *(["mapped"] if mapped else [])])),
         baseline_init=config.baseline_init,
         trials=config.search.trials,
         tasks_per_trial=config.search.tasks_per_trial,

@@ -108,7 +108,7 @@ def build_job(
     first = next(iter(problems.values()))
     model = first.model
     for problem in problems.values():
-        check_search(config.search, problem, settings)
+        check_search(config.search, problem, settings, config.evaluation.batch_statistics)
     roles = [role for problem in problems.values() for role in problem.model.roles.values()]
     # Streams of their own, so that the length of one does not shift another.
     policy = Policy(

@@ -39,20 +39,36 @@ class BuiltSearch(NamedTuple):
     mapping: dict[str, str]
 
 
-def check_search(config: SearchConfig, problem: InnerProblem, settings: PolicySettings) -> None:
-    """Makes sure, before any work, that a search can be made.
+def check_search(
+    config: SearchConfig,
+    problem: InnerProblem,
+    settings: PolicySettings,
+    batch_statistics: str,
+    fallback: bool = False,
+) -> None:
+    """Makes sure, before any work, that a search can be made, and a fallback where one is asked for.
 
     Raises:
         ConfigError: what is asked for does not go together, or the storage cannot be opened.
     """
+    if config.validation == "kfold":
+        task = problem.family.sample("meta_test", 1, torch.Generator().manual_seed(0))
+        check_folds(config.folds, task.support.x.shape[1])
+    if fallback and settings.optimizer != "metaopt":
+        raise ConfigError(
+            f"evaluate.fallback is true, but the policy runs torch's {settings.optimizer}, which does not train "
+            "side by side with another; leave it out"
+        )
+    if (config.methods or fallback) and problem.inductive is not None and batch_statistics == "inductive":
+        raise ConfigError(
+            "batch_statistics is inductive, but searches and the fallback predict by the statistics of the test set; "
+            "use batch_statistics=both or transductive"
+        )
     if not config.methods:
         return
     check_variants(problem.model, tuple(config.space))
     if config.warm_start is not False:
         check_multiplied(settings)
-    if config.validation == "kfold":
-        task = problem.family.sample("meta_test", 1, torch.Generator().manual_seed(0))
-        check_folds(config.folds, task.support.x.shape[1])
     if config.storage is not None:
         _check_storage(config.storage)
 

@@ -14,8 +14,6 @@ from metaopt.types import Params
 
 Strength: TypeAlias = Mapping[str, "Tensor | float"]
 """By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
-
-
 Scalar: TypeAlias = "Tensor | float"
 
 

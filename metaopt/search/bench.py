@@ -16,7 +16,7 @@ from metaopt.models.model import Model
 from metaopt.models.variant import variant
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.search.folds import folds_of
-from metaopt.search.setting import Changes, Prepared, Setting, conventional_start, prepared, trainer
+from metaopt.search.setting import Changes, Prepared, Setting, Trainer, conventional_start, prepared, trainer
 from metaopt.search.space import Candidate
 from metaopt.trees import cast, count_tasks, stacked
 from metaopt.types import Params, TaskBatch
@@ -25,8 +25,6 @@ WORST = 2.0
 """A training that ends at a validation loss of more than so many times the untrained network's has diverged, as one has
 that ends at none at all. It counts as exactly that: beyond it nothing is worth telling apart, and samplers that model
 the loss would be led by it."""
-
-
 HOPELESS = 100.0
 """Likewise for a test loss: some networks fit all validation examples and are beyond all bounds on a test example."""
 UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step: (params, state))
@@ -75,6 +73,7 @@ class Bench:
         self._folds = None if setting.folds is None else folds_of(tasks, setting.task, setting.folds, setting.seed)
         self._sets: dict[tuple[object, ...], Prepared] = {}
         self._models: dict[Changes, Model] = {(): setting.model}
+        self._trainers: dict[tuple[object, ...], Trainer] = {}
         untrained = self._untrained(by_fold=False)
         by_task = untrained if self._folds is None else self._untrained(by_fold=True)
         losses = _finite(by_task.query_loss).reshape(count_tasks(tasks), -1).mean(1)
@@ -139,7 +138,9 @@ class Bench:
         tasks, draws = self._set(model, batch_size, changes, by_fold)
         index = torch.tensor([request.task for request in requests], device=setting.device)
         numbers = cast(stacked([request.candidate.numbers for request in requests]), setting.dtype)
-        configured, objective = trainer(setting, kind, model)
+        if (kind, changes) not in self._trainers:
+            self._trainers[kind, changes] = trainer(setting, kind, model)
+        configured, objective = self._trainers[kind, changes]
         return train_trials(
             configured,
             {name: tensor.to(setting.device) for name, tensor in numbers.items()},

@@ -180,7 +180,6 @@ def policy_space(
         n_support: examples in a support set.
         batch_size: the policy's; None: the whole support set.
         spec: of the model that the policy is evaluated with.
-
     """
     settings = policy.settings
     quantities = tuple(q for q in MULTIPLIERS if q == "init_std" or getattr(settings, q).mode != "off")

@@ -25,9 +25,8 @@ from metaopt.types import CPU, Params, TaskBatch, TaskSpec
 
 Changes: TypeAlias = "tuple[tuple[str, Any], ...]"
 """What a candidate changes in the model; see `variant`."""
-
-
 ALL = "all"
+"""Name of the vector in which all parameters of a conventional candidate lie."""
 
 
 @dataclass(frozen=True)

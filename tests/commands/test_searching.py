@@ -64,6 +64,24 @@ def test_searches_stand_beside_the_policy_in_every_file(run_dir, tmp_path, capsy
     assert "Negative transfer" in printed
 
 
+def test_a_fallback_always_has_something_to_fall_back_on(run_dir, tmp_path):
+    assert evaluate_small(run_dir, tmp_path / "out", "baselines=[sgd]", "evaluate.fallback=true") == 0
+    results = results_in(tmp_path / "out")
+    assert list(results["methods"]) == ["policy", "sgd", "mapped", "fallback"]
+    assert results["search"]["negative_transfer"]["against"] == "mapped"
+
+
+def test_a_policy_that_has_no_fallback_is_refused_one(tmp_path, capsys):
+    words = ("policy=torch_optimizer", "inner.engine=higher")
+    assert train_small(tmp_path / "run", *words) == 0
+    capsys.readouterr()
+    assert evaluate_small(tmp_path / "run", tmp_path / "out", "evaluate.fallback=true") == 2
+    line = error_line(capsys)
+    assert "evaluate.fallback" in line
+    assert "leave it out" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_warm_search_begins_with_the_policy_and_is_never_worse_on_validation(run_dir, tmp_path):
     out = tmp_path / "out"
     assert evaluate_small(run_dir, out, "search.methods=[tpe]", "search.warm_start=true", "search.trials=3", ALONE) == 0
@@ -123,6 +141,7 @@ def test_meta_training_leaves_what_it_spent_and_evaluation_reads_it(run_dir, tmp
         ("search.methods=[tpe] search.warm_start=maybe", ["search.warm_start", "maybe", "both"]),
         ("search.methods=[tpe] search.storage=nonsense", ["search.storage", "nonsense", "sqlite:///"]),
         ("search.methods=[tpe] search.validation=kfold search.folds=900", ["search.folds", "900", "fewer"]),
+        ("search.validation=kfold search.folds=900", ["search.folds", "900", "fewer"]),
         ("search.methods=[tpe,tpe]", ["search.methods", "once"]),
         ("search.trials=0", ["search.trials", "at least 1"]),
         ("evaluate.fallback=perhaps", ["evaluate.fallback", "perhaps"]),

@@ -52,7 +52,7 @@ def built(composed_job, overrides=(), **search):
     problem = build_problem(config.tasks, config.model, config.inner, settings)
     made = Policy(settings, problem.model.shapes, problem.model.init, problem.horizon, roles=problem.model.roles)
     wanted = SearchConfig(**({"methods": ["tpe"]} | search))
-    check_search(wanted, problem, settings)
+    check_search(wanted, problem, settings, config.evaluation.batch_statistics)
     return build_search(wanted, problem, made, config.inner.dtype, True, 0, 6)
 
 
@@ -71,6 +71,14 @@ def test_a_network_that_has_no_such_choices_is_refused(composed):
         ConfigError, match=r"^search\.space has activation, .*model=mlp.*conv4.*leave activation, depth out$"
     ):
         built(composed, ("tracking=none", "model=conv4"), space=["lr", "activation", "depth"])
+
+
+def test_searches_by_the_test_sets_statistics_are_not_held_against_a_policy_by_the_support_sets(composed):
+    alone = ("tracking=none", "model=conv4", "evaluation.batch_statistics=inductive")
+    with pytest.raises(ConfigError, match=r"^batch_statistics is inductive, .*; use batch_statistics=both or"):
+        built(composed, alone)
+    built(composed, alone, methods=[])
+    built(composed, ("tracking=none", "model=conv4"))
 
 
 def test_more_folds_than_examples_are_refused_before_any_work(tiny):

@@ -47,6 +47,7 @@ class PolicyConfig:
     optimizer: str = "metaopt"
     preconditioner: str = "off"
     schedule_knots: Optional[int] = None  # noqa: UP045
+    rule: str = "strengths"
 
     def settings(self) -> PolicySettings:
         """The same as a policy's own, checked settings."""
@@ -65,4 +66,5 @@ class PolicyConfig:
             optimizer=self.optimizer,
             preconditioner=self.preconditioner,  # type: ignore[arg-type]
             schedule_knots=self.schedule_knots,
+            rule=self.rule,  # type: ignore[arg-type]
         )

@@ -109,21 +109,25 @@ class Pieces:
         def gradient(params: Tensor, *task: Any) -> Tensor:
             return self.program.gradient(params, Data(*task), step)[0]
 
+        def gradient_and_loss(params: Tensor, *task: Any) -> tuple[Tensor, Tensor]:
+            return self.program.gradient(params, Data(*task), step)
+
         def curvature(params: Tensor, direction: Tensor, *task: Any) -> Tensor:
             return jvp(lambda p: gradient(p, *task), (params,), (direction,))[1]
 
-        def update(own: Tensor, now: Tensor, grads: Tensor, draws: Tensor) -> Tensor:
-            return self.program.update(own, now, grads, draws, step)
+        def update(own: Tensor, now: Tensor, grads: Tensor, loss: Tensor, draws: Tensor) -> Tensor:
+            return self.program.update(own, now, grads, loss, draws, step)
 
         params = before.detach()[:, :n_params]
-        (found,) = _leaves(side_by_side(gradient, n_tasks)(params, *data))
+        found, loss = _leaves(*side_by_side(gradient_and_loss, n_tasks)(params, *data))
         with torch.enable_grad():
-            after = side_by_side(update, n_tasks, self.summed)(learned, before, found, data[0])
-            by_values, by_carry, by_gradient = torch.autograd.grad(
-                after, (learned, before, found), cotangent, materialize_grads=True
+            after = side_by_side(update, n_tasks, self.summed)(learned, before, found, loss, data[0])
+            by_values, by_carry, by_gradient, by_loss = torch.autograd.grad(
+                after, (learned, before, found, loss), cotangent, materialize_grads=True
             )
         if self._second == "forward":
             through_loss = side_by_side(curvature, n_tasks)(params, by_gradient, *data).detach()
+            through_loss = through_loss + by_loss[:, None] * found.detach()  # for a rule that reads the loss
             by_carry = by_carry + torch.nn.functional.pad(through_loss, (0, before.shape[1] - n_params))
         return by_values, by_carry
 

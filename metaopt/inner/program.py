@@ -104,12 +104,12 @@ class Program:
         grads, loss = self._gradient(self.params.unpack(params), _batch(data, step))
         return self.params.pack(grads), loss
 
-    def update(self, values: Tensor, carry: Tensor, grads: Tensor, noise: Tensor, step: Step) -> Tensor:
-        """What the task carries after the rule's update, [carry]."""
+    def update(self, values: Tensor, carry: Tensor, grads: Tensor, loss: Tensor, noise: Tensor, step: Step) -> Tensor:
+        """What the task carries after the rule's update, [carry], given what `gradient` found."""
         learned, draws = self.values.unpack(values), self.params.unpack(noise)
         now = self.carry.unpack(carry)
         rule = self.policy.rule(draws, learned)
-        params, state = rule.update(now["params"], self.params.unpack(grads), now["state"], step)
+        params, state = rule.update(now["params"], self.params.unpack(grads), now["state"], step, loss)
         return self.carry.pack({"params": params, "state": state})
 
     def advance(self, values: Tensor, carry: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:

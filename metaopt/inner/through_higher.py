@@ -38,12 +38,14 @@ class RuleOptimizer(DifferentiableOptimizer):
         self._names = list(params)
         self._memory = rule.init(params)
         self._step = 0
+        self.loss: Tensor | None = None
+        """What the next step sees, for rules that read it."""
 
     def _update(self, grouped_grads: Any, **_: Any) -> None:
         group = self.param_groups[0]
         params = dict(zip(self._names, group["params"], strict=True))
         grads = dict(zip(self._names, grouped_grads[0], strict=True))
-        new, self._memory = self._rule.update(params, grads, self._memory, self._step)
+        new, self._memory = self._rule.update(params, grads, self._memory, self._step, self.loss)
         self._step += 1
         group["params"] = [new[name] for name in self._names]
 
@@ -102,6 +104,7 @@ class ThroughHigher:
             for step in range(horizon):
                 fast = dict(zip(self._names, fmodel.parameters(), strict=True))
                 support_loss = functional.loss(fast, minibatch(task.support, draws.order, step))
+                optimizer.loss = support_loss.detach() if self._first_order else support_loss
                 optimizer.step(support_loss, grad_callback=cut)
             fast = dict(zip(self._names, fmodel.parameters(), strict=True))
             loss, accuracy = functional.outer(fast, task.query)

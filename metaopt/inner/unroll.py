@@ -27,7 +27,7 @@ def constant_gradient(loss: Loss) -> Gradient:
 
     def gradient(params: Params, batch: Batch) -> tuple[Params, Tensor]:
         grads, value = exact(params, batch)
-        return {name: g.detach() for name, g in grads.items()}, value
+        return {name: g.detach() for name, g in grads.items()}, value.detach()
 
     return gradient
 
@@ -55,7 +55,7 @@ def inner_step(
         New parameters, new state of the rule, and the support loss before the step.
     """
     grads, loss = gradient(params, batch)
-    params, state = rule.update(params, grads, state, step)
+    params, state = rule.update(params, grads, state, step, loss)
     return params, state, loss
 
 

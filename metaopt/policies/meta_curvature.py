@@ -54,10 +54,13 @@ def preconditioned(rule: UpdateRule, matrices: Mapping[str, Tensor]) -> UpdateRu
             positive definite, as in the paper.
     """
 
-    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
-        return rule.update(params, {name: _transformed(name, g, matrices) for name, g in grads.items()}, state, step)
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        transformed = {name: _transformed(name, g, matrices) for name, g in grads.items()}
+        return rule.update(params, transformed, state, step, loss)
 
-    return UpdateRule(rule.init, update)
+    return UpdateRule(rule.init, update, rule.reads_loss)
 
 
 def _transformed(name: str, gradient: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
+from metaopt.policies.kinds import KINDS
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
-from metaopt.policies.rule import Start, UpdateRule
+from metaopt.policies.rule import Site, Start, Strength, Strengths, UpdateRule
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
-from metaopt.policies.step import Strength, regularised_step
+from metaopt.policies.step import regularised_step
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
 
@@ -44,6 +45,8 @@ class Policy(nn.Module):
 
     Attributes:
         known_roles: roles of which there are values.
+        span: number of steps of the training at hand, by which a rule that looks at its position in the training goes;
+            at first the horizon.
         vector: what all parameters look into, [numbers], where they have been moved into one vector; else None.
     """
 
@@ -63,6 +66,7 @@ class Policy(nn.Module):
         self.roles = dict(roles or {})
         self.moments = dict(init)
         self.horizon = horizon
+        self.span = horizon
         self.vector: Tensor | None = None
         self.known_roles = tuple(dict.fromkeys([*self.roles.values(), *known_roles]))
         self.log_strengths = nn.ModuleDict()
@@ -88,6 +92,9 @@ class Policy(nn.Module):
         if settings.preconditioner == "curvature":
             matrices = identities(shapes)
             self.curvature = nn.ParameterDict({key: nn.Parameter(matrix) for key, matrix in matrices.items()})
+        own = KINDS[settings.rule].numbers(generator)
+        if own:
+            self.own = nn.ParameterDict({key: nn.Parameter(value) for key, value in own.items()})
         if settings.init.mode == "learned":
             draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
             start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
@@ -111,6 +118,8 @@ class Policy(nn.Module):
             values["schedule"] = self._factors()
         if self.settings.preconditioner == "curvature":
             values["curvature"] = dict(self.curvature.items())
+        if self.settings.rule != "strengths":
+            values["own"] = dict(self.own.items())
         if self.settings.init.mode == "learned":
             values["init"] = dict(self.init.items())
         return values
@@ -154,8 +163,7 @@ class Policy(nn.Module):
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, lr)
         pull = self.strength("pull", values)
-        kind = normalised_step if self.settings.preconditioner == "second_moment" else regularised_step
-        step = kind(
+        strengths = Strengths(
             lr=lr,
             l2=self.strength("l2", values),
             pull=pull,
@@ -163,7 +171,14 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
-        return preconditioned(step, values["curvature"]) if self.settings.preconditioner == "curvature" else step
+        site = Site(self.roles, {name: moments.std for name, moments in self.moments.items()}, self.span)
+        rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
+        return preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
+
+    def _plain(self, strengths: Strengths) -> UpdateRule:
+        """The inner step in which no network takes part."""
+        kind = normalised_step if self.settings.preconditioner == "second_moment" else regularised_step
+        return kind(**strengths._asdict())
 
     def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
         """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
@@ -203,6 +218,12 @@ class Policy(nn.Module):
         """The same policy for another model: it shares all parameters, which must not belong to one model's tensors."""
         other = copy(self)
         other.shapes, other.moments, other.roles = dict(model.shapes), dict(model.init), dict(model.roles)
+        return other
+
+    def lasting(self, steps: int) -> Policy:
+        """The same policy for trainings of another length; it shares all parameters."""
+        other = copy(self)
+        other.span = steps
         return other
 
     def _factors(self) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -13,17 +13,74 @@ State: TypeAlias = Any
 """Whatever a rule carries from step to step: a (nested) dictionary of tensors, empty for a rule without memory."""
 
 
+Strength: TypeAlias = Mapping[str, "Tensor | float"]
+"""By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
+
+
+class Update(Protocol):
+    """One step of an update rule."""
+
+    def __call__(
+        self, params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        """The parameters and the state after a step.
+
+        Args:
+            params: the model's parameters before it.
+            grads: gradient of the loss of the step, for each of them.
+            state: the rule's memory before it.
+            step: counts from 0; an int, or a scalar int64 tensor where one compiled step serves them all.
+            loss: the loss that the step saw, a scalar; only some rules look at it, see `UpdateRule.reads_loss`.
+        """
+        ...
+
+
 class UpdateRule(NamedTuple):
     """Two pure functions. Neither changes its arguments, and all memory is in the state.
 
     Attributes:
         init: params -> state before the first step.
-        update: (params, grads, state, step) -> (params, state). `step` counts from 0; it is an int, or a scalar int64
-            tensor where one compiled step serves them all.
+        update: (params, grads, state, step, loss) -> (params, state).
+        reads_loss: whether the update depends on the loss; where it is not, the loss may be left out.
     """
 
     init: Callable[[Params], State]
-    update: Callable[[Params, Params, State, int | Tensor], tuple[Params, State]]
+    update: Update
+    reads_loss: bool = False
+
+
+class Strengths(NamedTuple):
+    """What an inner step is made with; what is None is absent. See `regularised_step`.
+
+    Attributes:
+        lr: learning rates α.
+        l2: L2 strengths λ.
+        pull: strengths ρ of the pull towards `anchor`.
+        anchor: θ₀; needed with `pull`.
+        momentum: μ, a scalar.
+        schedule: by parameter tensor, a factor for each step, [horizon].
+    """
+
+    lr: Strength
+    l2: Strength | None = None
+    pull: Strength | None = None
+    anchor: Params | None = None
+    momentum: Tensor | float | None = None
+    schedule: Mapping[str, Tensor] | None = None
+
+
+class Site(NamedTuple):
+    """Where a rule is at work.
+
+    Attributes:
+        roles: role of each parameter tensor; empty where the model does not say.
+        stds: standard deviation of torch's own initialisation, by parameter tensor.
+        horizon: number of steps of this training.
+    """
+
+    roles: Mapping[str, str]
+    stds: Mapping[str, float]
+    horizon: int
 
 
 class Start(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, UpdateRule
-from metaopt.policies.step import Strength, at_step, regularised
+from metaopt.policies.rule import State, Strength, UpdateRule
+from metaopt.policies.step import at_step, regularised
 from metaopt.types import Params
 
 DECAY = 0.999
@@ -43,7 +43,10 @@ def normalised_step(
         kinds = ("square",) if momentum is None else ("mean", "square")
         return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in kinds}
 
-    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del loss
         new_params, mean, square = {}, {}, {}
         count = step + 1 if isinstance(step, int) else (step + 1).to(next(iter(params.values())).dtype)
         unbiased_square = 1 - decay**count

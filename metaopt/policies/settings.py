@@ -14,9 +14,10 @@ GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
+RULES = ("strengths", "adaptive")
 MOST_KNOTS = 1000
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
-ADDED_LATER: dict[str, Any] = {"preconditioner": "off", "schedule_knots": None}
+ADDED_LATER: dict[str, Any] = {"preconditioner": "off", "schedule_knots": None, "rule": "strengths"}
 """What files that were written before there was such a setting mean."""
 
 
@@ -78,6 +79,8 @@ class PolicySettings:
         schedule_knots: None: a schedule has a factor of its own for each step. A number: it has so many, evenly spaced
             from the first step to the last, and between them its logarithm is linear. Few factors average over the
             noise of many steps.
+        rule: what the strengths are for: the plain inner step (`strengths`), or one in which a learned network takes
+            part; see `KINDS`.
     """
 
     name: str = "custom"
@@ -90,6 +93,7 @@ class PolicySettings:
     optimizer: str = "metaopt"
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
     schedule_knots: int | None = None
+    rule: Literal["strengths", "adaptive"] = "strengths"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that make no policy."""
@@ -105,6 +109,7 @@ class PolicySettings:
         _check_choice("policy.init.granularity", self.init.granularity, GRANULARITIES)
         _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("policy.preconditioner", self.preconditioner, PRECONDITIONERS)
+        _check_choice("policy.rule", self.rule, RULES)
         if self.schedule_knots is not None:
             _check_knots(self.schedule_knots)
         if self.lr.mode == "off":
@@ -119,6 +124,7 @@ class PolicySettings:
     def _check_torch_optimizer(self) -> None:
         used = [name for name in ("l2", "pull", "momentum") if getattr(self, name).mode != "off"]
         used += [name for name in ("schedule", "preconditioner") if getattr(self, name) != "off"]
+        used += ["rule"] if self.rule != "strengths" else []
         if used:
             found = ", ".join(used)
             raise ConfigError(
@@ -142,6 +148,8 @@ class PolicySettings:
             names.add("init")
         if self.preconditioner == "curvature":
             names.add(self.preconditioner)
+        if self.rule != "strengths":
+            names.add(self.rule)
         return frozenset(names)
 
     def schedule_granularity(self) -> Granularity:

@@ -8,12 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, UpdateRule
+from metaopt.policies.rule import State, Strength, UpdateRule
 from metaopt.trees import row
 from metaopt.types import Params
 
-Strength: TypeAlias = Mapping[str, "Tensor | float"]
-"""By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
 Scalar: TypeAlias = "Tensor | float"
 
 
@@ -47,7 +45,10 @@ def regularised_step(
     def init(params: Params) -> State:
         return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
 
-    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del loss
         new_params, new_state = {}, {}
         for name, p in params.items():
             g = regularised(name, p, grads[name], l2, pull, anchor)
@@ -99,7 +100,10 @@ def adam_step(
     def init(params: Params) -> State:
         return {kind: {name: torch.zeros_like(p) for name, p in params.items()} for kind in ("mean", "square")}
 
-    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del loss
         new_params: Params = {}
         mean: Params = {}
         square: Params = {}

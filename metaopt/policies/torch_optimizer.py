@@ -9,8 +9,7 @@ import higher.optim
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, UpdateRule
-from metaopt.policies.step import Strength
+from metaopt.policies.rule import State, Strength, UpdateRule
 from metaopt.types import Params
 
 
@@ -32,8 +31,10 @@ def torch_optimizer_rule(optimizer: str, lr: Strength) -> UpdateRule:
         plain = getattr(torch.optim, optimizer)([{"params": [leaf]} for leaf in leaves], lr=1.0)
         return higher.optim.get_diff_optim(plain, leaves, override={"lr": [lr[name] for name in params]})
 
-    def update(params: Params, grads: Params, state: State, step: int | Tensor) -> tuple[Params, State]:
-        del step  # higher's optimizers count their own steps.
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del step, loss  # higher's optimizers count their own steps.
         successor = _copied(state)
         for group, p in zip(successor.param_groups, params.values(), strict=True):
             group["params"] = [p]

@@ -1,0 +1,175 @@
+"""Strengths that adapt to the task: a small network reads statistics of the training and sets each step's strengths.
+
+In the manner of ALFA (Baik et al., "Meta-Learning with Adaptive Hyperparameters", NeurIPS 2020), but with one network
+for all tensors, which knows a tensor by its role and shape, so that it fits any model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from metaopt.models.roles import PARTS, POSITIONS
+from metaopt.policies.rule import Site, State, Strength, Strengths, UpdateRule
+from metaopt.types import Params
+
+WIDTH = 24
+MULTIPLIED = ("lr", "l2")
+LARGEST = 4.0
+"""Largest logarithm of a multiplier: whatever the statistics, a strength changes by less than e⁴, some 55 times."""
+FLOOR = 1e-4
+"""Sizes far below it are as good as zero: the logarithm has no infinite derivative there."""
+FAST, SLOW = 0.7, 0.95
+"""Decay of the running means of the loss's logarithm."""
+STATISTICS = 12
+"""Statistics of a tensor's training, besides what is known of the tensor beforehand."""
+KNOWN = len(POSITIONS) + len(PARTS) + 2
+
+
+def adaptive_numbers(generator: torch.Generator | None) -> Params:
+    """The network's weights at first: it multiplies all strengths by nearly 1.
+
+    Weights are stored such that the network divides them by the root of their fan-in, which makes one outer learning
+    rate fit both them and the logarithms of strengths.
+    """
+
+    def drawn(*shape: int, scale: float = 1.0) -> Tensor:
+        return scale * torch.randn(*shape, generator=generator)
+
+    inputs, outputs = STATISTICS + KNOWN, len(MULTIPLIED)
+    return {
+        "into": drawn(inputs, WIDTH),
+        "into_bias": drawn(WIDTH),
+        "between": drawn(WIDTH, WIDTH),
+        "between_bias": drawn(WIDTH, scale=0.1),
+        "out": drawn(WIDTH, outputs, scale=0.05),
+        "straight": drawn(inputs, outputs, scale=0.05),
+    }
+
+
+def adaptive_rule(
+    strengths: Strengths, own: Params, site: Site, plain: Callable[[Strengths], UpdateRule]
+) -> UpdateRule:
+    """The plain step, with the learning rate and the L2 strength of each tensor multiplied at each step by a network.
+
+    What the network reads of a tensor: the sizes (root mean squares) of gradient, parameter and last update; the
+    cosines of the gradient with the parameter and with the step's momentum; the support loss, its size at the beginning
+    and its trends over a few and over many steps; the position in the horizon; role, size and fan-in. Beyond the
+    horizon the position stays at its end.
+
+    Args:
+        strengths: what is multiplied; L2 only where it is not off.
+        own: see `adaptive_numbers`.
+        site: where the rule is at work.
+        plain: the step that is taken.
+    """
+
+    def init(params: Params) -> State:
+        like = next(iter(params.values()))
+        zero = like.new_zeros(())
+        return {
+            "plain": plain(strengths).init(params),
+            "moved": dict.fromkeys(params, zero),
+            "loss": {"first": zero, "fast": zero, "slow": zero},
+        }
+
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        if loss is None:
+            raise ValueError("an adaptive policy reads the loss of each step, but none came; give it with the step")
+        seen, losses = _losses(loss, state["loss"], step)
+        position = _position(step, site.horizon, loss)
+        memory = _memory(state["plain"])
+        rows = [
+            torch.stack(
+                [
+                    *_sizes(p, grads[name], state["moved"][name]),
+                    *_cosines(p, grads[name], None if memory is None else memory[name]),
+                    *seen,
+                    *position,
+                ]
+            )
+            for name, p in params.items()
+        ]
+        known = torch.stack([_known(name, p, site) for name, p in params.items()])
+        factors = _network(torch.cat([torch.stack(rows), known], -1), own)
+        changed = {
+            quantity: _multiplied(getattr(strengths, quantity), factors[:, i], params)
+            for i, quantity in enumerate(MULTIPLIED)
+        }
+        new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
+        moved = {name: _size(new[name] - p) for name, p in params.items()}
+        return new, {"plain": inner, "moved": moved, "loss": losses}
+
+    return UpdateRule(init, update, reads_loss=True)
+
+
+def _network(features: Tensor, own: Params) -> Tensor:
+    """Multipliers of each tensor's strengths, [tensors, quantities], from what is read of it, [tensors, features]."""
+    root = math.sqrt(features.shape[-1])
+    hidden = torch.tanh(features @ own["into"] / root + own["into_bias"])
+    hidden = torch.tanh(hidden @ own["between"] / math.sqrt(WIDTH) + own["between_bias"])
+    out = hidden @ own["out"] / math.sqrt(WIDTH) + features @ own["straight"] / root
+    return (LARGEST * torch.tanh(out / LARGEST)).exp()
+
+
+def _multiplied(strength: Strength | None, factors: Tensor, params: Params) -> Strength | None:
+    if strength is None:
+        return None
+    return {name: factor * strength[name] for name, factor in zip(params, factors.unbind(), strict=True)}
+
+
+def _size(tensor: Tensor) -> Tensor:
+    """Half the logarithm of the mean square, which is that of the root mean square, of the order of 1."""
+    return 0.5 * torch.log(tensor.square().mean() + FLOOR**2) / 4 + 1
+
+
+def _sizes(p: Tensor, g: Tensor, moved: Tensor) -> list[Tensor]:
+    return [_size(g), _size(p), moved]
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    scale = (a.square().sum() + a.numel() * FLOOR**2) * (b.square().sum() + b.numel() * FLOOR**2)
+    return (a * b).sum() * torch.rsqrt(scale)
+
+
+def _cosines(p: Tensor, g: Tensor, memory: Tensor | None) -> list[Tensor]:
+    return [_cosine(g, p), g.new_zeros(()) if memory is None else _cosine(g, memory)]
+
+
+def _memory(state: State) -> Mapping[str, Tensor] | None:
+    """The plain step's running mean of the gradients; None where it keeps none."""
+    if not isinstance(state, Mapping) or not state:
+        return None
+    if "square" in state:
+        return state.get("mean")
+    return state
+
+
+def _losses(loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """What is read of the loss, and the running means of its logarithm."""
+    now = torch.log(loss.clamp(min=0) + FLOOR)
+    begins = torch.as_tensor(step, device=loss.device) == 0
+    first, fast, slow = (torch.where(begins, now, before[kind]) for kind in ("first", "fast", "slow"))
+    seen = [now / 3, first / 3, now - first, now - fast, now - slow]
+    kept = {"first": first, "fast": FAST * fast + (1 - FAST) * now, "slow": SLOW * slow + (1 - SLOW) * now}
+    return seen, kept
+
+
+def _position(step: int | Tensor, horizon: int, like: Tensor) -> list[Tensor]:
+    """How far training is: along a line, and at its very beginning."""
+    at = torch.as_tensor(step, device=like.device).to(like.dtype)
+    share = (at / horizon).clamp(max=1)
+    return [2 * share - 1, torch.exp(-at / 4)]
+
+
+def _known(name: str, p: Tensor, site: Site) -> Tensor:
+    """Role, one entry for each position and part, and shape."""
+    position, _, part = site.roles.get(name, "").partition(".")
+    flags = [float(position == other) for other in POSITIONS] + [float(part == other) for other in PARTS]
+    fan_in = p[0].numel() if p.dim() > 1 else 1
+    return p.new_tensor([*flags, math.log(p.numel()) / 5 - 1, math.log(fan_in) / 3 - 1])

@@ -1,0 +1,33 @@
+"""The kinds of inner step that a policy can consist of, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+
+from metaopt.policies.adaptive import adaptive_numbers, adaptive_rule
+from metaopt.policies.rule import Site, Strengths, UpdateRule
+from metaopt.types import Params
+
+Plain: TypeAlias = Callable[[Strengths], UpdateRule]
+"""The inner step with nothing but strengths."""
+
+
+class Kind(NamedTuple):
+    """A kind of inner step. What it learns besides the strengths fits any model.
+
+    Attributes:
+        numbers: a generator -> what it learns, by name, where learning starts. Names must not contain dots.
+        rule: (strengths, these numbers, where the rule is at work, the plain step) -> the update rule.
+    """
+
+    numbers: Callable[[torch.Generator | None], Params]
+    rule: Callable[[Strengths, Params, Site, Plain], UpdateRule]
+
+
+KINDS = {
+    "strengths": Kind(lambda _: {}, lambda strengths, _, __, plain: plain(strengths)),
+    "adaptive": Kind(adaptive_numbers, adaptive_rule),
+}

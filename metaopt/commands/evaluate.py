@@ -69,7 +69,8 @@ def evaluate(raw: DictConfig) -> int:
         name: build_problem(tasks, config.model, inner, source.card.policy, device) for name, tasks in parts.items()
     }
     fits = {
-        name: fit_policy(source.tensors, source.card, problem.model, source.path) for name, problem in problems.items()
+        name: fit_policy(source.tensors, source.card, problem.model, source.path, problem.horizon)
+        for name, problem in problems.items()
     }
     for problem in problems.values():
         check_search(config.search, problem, source.card.policy, config.batch_statistics, config.evaluate.fallback)

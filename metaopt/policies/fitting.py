@@ -31,7 +31,9 @@ class Fit(NamedTuple):
     note: str = ""
 
 
-def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path) -> Fit:
+def fit_policy(
+    tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path, horizon: int | None = None
+) -> Fit:
     """The policy of a file, for `model`.
 
     A parameter tensor that the policy's own model has too, by the same name and in the same shape, gets its values. Any
@@ -44,6 +46,7 @@ def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, pa
         card: of the file.
         model: what is to be trained.
         path: the file, for errors.
+        horizon: number of steps of the trainings at hand; None: those that the policy was trained for.
 
     Raises:
         PolicyFileError: the policy does not fit, naming the first thing that is missing, or its tensors are not those
@@ -52,6 +55,7 @@ def fit_policy(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, pa
     _check_numbers(tensors, path)
     known = [role for role in ROLES if any(name.rpartition(".")[2] == encode(role) for name in tensors)]
     policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)
+    policy.span = horizon or card.horizon
     shapes = {name: tuple(shape) for name, shape in model.shapes.items()}
     if card.parameters == shapes:
         _load(policy, tensors, path)

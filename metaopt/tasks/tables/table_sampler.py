@@ -24,11 +24,14 @@ class TableSampler:
         sizes: rows of a task.
     """
 
-    def __init__(self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes) -> None:
+    def __init__(
+        self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, derived: Sequence[Table] = ()
+    ) -> None:
         everything = [table for members in tables.values() for table in members]
         self._tables = tables
         self._sizes = sizes
-        self._sources = {table.name: _Source(table) for table in everything}
+        self._sources = {table.name: _Source(table) for table in (*everything, *derived)}
+        self._derived = _by_group(derived)
         self._groups = {split: _by_group(members) for split, members in tables.items()}
         kind = everything[0].kind
         outputs = max(len(table.classes) for table in everything) if kind is Kind.classification else 1
@@ -78,7 +81,7 @@ class TableSampler:
             tables, rounds = self._tables[split], -(-n // len(self._tables[split]))
             turns = [torch.randperm(len(tables), generator=generator) for _ in range(rounds)]
             return [tables[i] for i in torch.cat(turns)[:n].tolist()] if turns else []
-        groups = self._groups[split]
+        groups = [*self._groups[split], *self._derived]
         chosen = torch.randint(len(groups), (n,), generator=generator).tolist()
         within = torch.rand(n, generator=generator, dtype=torch.float64).tolist()
         return [groups[group][int(part * len(groups[group]))] for group, part in zip(chosen, within, strict=True)]

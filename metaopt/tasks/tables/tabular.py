@@ -8,6 +8,7 @@ import torch
 
 from metaopt.errors import TaskError
 from metaopt.tasks.tables.content import by_content, same_content
+from metaopt.tasks.tables.derived import derived
 from metaopt.tasks.tables.overview import Overview, overview_of
 from metaopt.tasks.tables.pmlb import Filter, read_pmlb
 from metaopt.tasks.tables.sklearn_tables import read_sklearn
@@ -80,6 +81,7 @@ class Tabular:
         meta_validation: list[str] | None = None,
         meta_test: list[str] | None = None,
         split_seed: int = 0,
+        derived_targets: int = 0,
     ) -> None:
         self.name = "tabular"
         sizes = RowSizes(support, query, test)
@@ -104,7 +106,8 @@ class Tabular:
         self.left_out = left_out + divided.left_out
         self._tables = divided.tables
         self._sizes = sizes
-        self._sampler = TableSampler(divided.tables, sizes)
+        more = derived(divided.tables["meta_train"], sizes, derived_targets) if derived_targets else []
+        self._sampler = TableSampler(divided.tables, sizes, more)
         self.spec = self._sampler.spec
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +24,12 @@ LARGEST = 4.0
 FLOOR = 1e-4
 """Sizes far below it are as good as zero: the logarithm has no infinite derivative there."""
 FAST, SLOW = 0.7, 0.95
-"""Decay of the running means of the loss's logarithm."""
-STATISTICS = 12
+"""Decays of the running means of the loss's logarithm."""
+AGREEING = 0.8
+"""Decay of the running means of how gradients of successive steps agree."""
+STATISTICS = 15
 """Statistics of a tensor's training, besides what is known of the tensor beforehand."""
+EVERYWHERE = "*"
 KNOWN = len(POSITIONS) + len(PARTS) + 2
 
 
@@ -56,9 +60,13 @@ def adaptive_rule(
     """The plain step, with the learning rate and the L2 strength of each tensor multiplied at each step by a network.
 
     What the network reads of a tensor: the sizes (root mean squares) of gradient, parameter and last update; the
-    cosines of the gradient with the parameter and with the step's momentum; the support loss, its size at the beginning
-    and its trends over a few and over many steps; the position in the horizon; role, size and fan-in. Beyond the
-    horizon the position stays at its end.
+    cosine of gradient and parameter; how far the gradients of successive steps agree, in this tensor and in all; the
+    support loss, its size at the beginning and its trends over a few and over many steps; the position in the horizon;
+    role, size and fan-in. Beyond the horizon the position stays at its end.
+
+    Gradients of successive minibatches agree where there is something to learn that holds for other examples, too, and
+    do not where examples are learned by heart ("stiffness"; Fort et al., 2019): the statistic that tells noisy tasks
+    from easy ones. Trained on all examples at once, it says nothing of the kind.
 
     Args:
         strengths: what is multiplied; L2 only where it is not off.
@@ -72,6 +80,8 @@ def adaptive_rule(
         zero = like.new_zeros(())
         return {
             "plain": plain(strengths).init(params),
+            "before": {name: torch.zeros_like(p) for name, p in params.items()},
+            "agreement": dict.fromkeys((*params, EVERYWHERE), zero),
             "moved": dict.fromkeys(params, zero),
             "loss": {"first": zero, "fast": zero, "slow": zero},
         }
@@ -83,12 +93,14 @@ def adaptive_rule(
             raise ValueError("an adaptive policy reads the loss of each step, but none came; give it with the step")
         seen, losses = _losses(loss, state["loss"], step)
         position = _position(step, site.horizon, loss)
-        memory = _memory(state["plain"])
+        agreement = _agreement(grads, state["before"], state["agreement"], step)
         rows = [
             torch.stack(
                 [
                     *_sizes(p, grads[name], state["moved"][name]),
-                    *_cosines(p, grads[name], None if memory is None else memory[name]),
+                    _cosine(grads[name], p),
+                    *agreement.seen[name],
+                    *agreement.seen[EVERYWHERE],
                     *seen,
                     *position,
                 ]
@@ -103,7 +115,8 @@ def adaptive_rule(
         }
         new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
         moved = {name: _size(new[name] - p) for name, p in params.items()}
-        return new, {"plain": inner, "moved": moved, "loss": losses}
+        kept = {"before": grads, "agreement": agreement.kept, "moved": moved, "loss": losses}
+        return new, {"plain": inner, **kept}
 
     return UpdateRule(init, update, reads_loss=True)
 
@@ -137,17 +150,38 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum() * torch.rsqrt(scale)
 
 
-def _cosines(p: Tensor, g: Tensor, memory: Tensor | None) -> list[Tensor]:
-    return [_cosine(g, p), g.new_zeros(()) if memory is None else _cosine(g, memory)]
+class _Agreement(NamedTuple):
+    """How far the gradients of two successive steps agree: their cosines, by tensor and `EVERYWHERE`.
+
+    Attributes:
+        seen: the cosine now, and the running mean of the steps so far.
+        kept: running means for the next step.
+    """
+
+    seen: dict[str, list[Tensor]]
+    kept: dict[str, Tensor]
 
 
-def _memory(state: State) -> Mapping[str, Tensor] | None:
-    """The plain step's running mean of the gradients; None where it keeps none."""
-    if not isinstance(state, Mapping) or not state:
-        return None
-    if "square" in state:
-        return state.get("mean")
-    return state
+def _agreement(grads: Params, before: Params, means: Mapping[str, Tensor], step: int | Tensor) -> _Agreement:
+    products = {name: (g * before[name]).sum() for name, g in grads.items()}
+    squares = {name: (g.square().sum(), before[name].square().sum()) for name, g in grads.items()}
+    products[EVERYWHERE] = torch.stack(list(products.values())).sum()
+    squares[EVERYWHERE] = (
+        torch.stack([now for now, _ in squares.values()]).sum(),
+        torch.stack([then for _, then in squares.values()]).sum(),
+    )
+    numbers = {name: g.numel() for name, g in grads.items()}
+    numbers[EVERYWHERE] = sum(numbers.values())
+    seen, kept = {}, {}
+    share = torch.where(torch.as_tensor(step, device=means[EVERYWHERE].device) < 2, 1.0, 1 - AGREEING).to(
+        means[EVERYWHERE].dtype
+    )
+    for name, product in products.items():
+        floor = numbers[name] * FLOOR**2
+        cosine = product * torch.rsqrt((squares[name][0] + floor) * (squares[name][1] + floor))
+        kept[name] = means[name] + share * (cosine - means[name])
+        seen[name] = [cosine, kept[name]]
+    return _Agreement(seen, kept)
 
 
 def _losses(loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:

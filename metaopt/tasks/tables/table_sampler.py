@@ -24,9 +24,7 @@ class TableSampler:
         sizes: rows of a task.
     """
 
-    def __init__(
-        self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, derived: Sequence[Table] = ()
-    ) -> None:
+    def __init__(self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, derived: Sequence[Table] = ()) -> None:
         everything = [table for members in tables.values() for table in members]
         self._tables = tables
         self._sizes = sizes

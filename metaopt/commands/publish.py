@@ -11,13 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from metaopt.commands.reading import reading_on
 from metaopt.commands.run_dir import RunFiles
 from metaopt.commands.searching import Searched, joined, search_notes, search_record, tell, with_fallback
 from metaopt.evaluation.records import Comparison
 from metaopt.evaluation.results import method_rows, package_versions, write_results, write_tasks_csv
 from metaopt.outer.problem import InnerProblem
 from metaopt.policies.policy import Policy
-from metaopt.policies.reading import read_policy
 from metaopt.report.console import comparison_table
 from metaopt.report.figures import save_figures
 from metaopt.report.headline import headline
@@ -68,7 +68,8 @@ def publish(
         into: gets what is written.
         facts: what the report says of the run, besides what it knows of the comparison.
     """
-    reading = read_policy(policy, problem.family.spec.input_shape)
+    split = comparisons[0].split if comparisons else "meta_validation"
+    reading = reading_on(problem, policy, split, comparisons[0].seed if comparisons else 0)
     account = None if searched is None else searched.account
     places = [(files.results, files.tasks), (files.inductive_results, files.inductive_tasks)]
     for i, (comparison, (results, tasks)) in enumerate(zip(comparisons, places, strict=False)):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metaopt.models.roles import PARTS, POSITIONS
-from metaopt.policies.rule import Site, State, Strength, Strengths, UpdateRule
+from metaopt.policies.rule import Site, State, Strengths, UpdateRule
 from metaopt.types import Params
 
 WIDTH = 24
@@ -75,6 +75,8 @@ def adaptive_rule(
         plain: the step that is taken.
     """
 
+    used = [quantity for quantity in MULTIPLIED if getattr(strengths, quantity) is not None]
+
     def init(params: Params) -> State:
         like = next(iter(params.values()))
         zero = like.new_zeros(())
@@ -84,6 +86,7 @@ def adaptive_rule(
             "agreement": dict.fromkeys((*params, EVERYWHERE), zero),
             "moved": dict.fromkeys(params, zero),
             "loss": {"first": zero, "fast": zero, "slow": zero},
+            "multipliers": {quantity: dict.fromkeys(params, zero) for quantity in used},
         }
 
     def update(
@@ -109,16 +112,26 @@ def adaptive_rule(
         ]
         known = torch.stack([_known(name, p, site) for name, p in params.items()])
         factors = _network(torch.cat([torch.stack(rows), known], -1), own)
+        multipliers = {
+            quantity: dict(zip(params, factors[:, MULTIPLIED.index(quantity)].unbind(), strict=True))
+            for quantity in used
+        }
         changed = {
-            quantity: _multiplied(getattr(strengths, quantity), factors[:, i], params)
-            for i, quantity in enumerate(MULTIPLIED)
+            quantity: {name: factor * getattr(strengths, quantity)[name] for name, factor in own_factors.items()}
+            for quantity, own_factors in multipliers.items()
         }
         new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
         moved = {name: _size(new[name] - p) for name, p in params.items()}
-        kept = {"before": grads, "agreement": agreement.kept, "moved": moved, "loss": losses}
+        kept = {
+            "before": grads,
+            "agreement": agreement.kept,
+            "moved": moved,
+            "loss": losses,
+            "multipliers": multipliers,
+        }
         return new, {"plain": inner, **kept}
 
-    return UpdateRule(init, update, reads_loss=True)
+    return UpdateRule(init, update, reads_loss=True, multipliers=lambda state: state["multipliers"])
 
 
 def _network(features: Tensor, own: Params) -> Tensor:
@@ -128,12 +141,6 @@ def _network(features: Tensor, own: Params) -> Tensor:
     hidden = torch.tanh(hidden @ own["between"] / math.sqrt(WIDTH) + own["between_bias"])
     out = hidden @ own["out"] / math.sqrt(WIDTH) + features @ own["straight"] / root
     return (LARGEST * torch.tanh(out / LARGEST)).exp()
-
-
-def _multiplied(strength: Strength | None, factors: Tensor, params: Params) -> Strength | None:
-    if strength is None:
-        return None
-    return {name: factor * strength[name] for name, factor in zip(params, factors.unbind(), strict=True)}
 
 
 def _size(tensor: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ class PolicyReading:
         momentum: μ, or None when there is none.
         input_shape: shape of one input; (channels, height, width) lays out first-layer strengths as an image.
         learned: names of the quantities that are learned (the others are fixed).
+        multipliers: what the policy's rule itself multiplies strengths with on some tasks, by quantity and role (or
+            tensor, where the model has no roles), [tasks, horizon]. Empty: the strengths do not depend on the task, or
+            nothing was trained.
         matrices: what gradients are multiplied with, by parameter tensor: [size, size] for each of its modes. Empty: no
             preconditioner.
     """
@@ -33,6 +36,7 @@ class PolicyReading:
     input_shape: tuple[int, ...]
     learned: frozenset[str] = field(default_factory=frozenset)
     matrices: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    multipliers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:

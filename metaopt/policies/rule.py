@@ -42,11 +42,14 @@ class UpdateRule(NamedTuple):
         init: params -> state before the first step.
         update: (params, grads, state, step, loss) -> (params, state).
         reads_loss: whether the update depends on the loss; where it is not, the loss may be left out.
+        multipliers: state after a step -> by quantity (`lr`, `l2`) and parameter tensor, what the rule itself has
+            multiplied the strengths with in that step, scalars; None: a rule that does no such thing.
     """
 
     init: Callable[[Params], State]
     update: Update
     reads_loss: bool = False
+    multipliers: Callable[[State], dict[str, Params]] | None = None
 
 
 class Strengths(NamedTuple):

@@ -12,6 +12,7 @@ from metaopt.evaluation.statistics import Interval, mean_interval, paired
 from metaopt.policies.reading import PolicyReading
 from metaopt.report.first_layer import first_layer_pictures
 from metaopt.report.headline import POLICY
+from metaopt.report.multipliers import multipliers_in_words
 from metaopt.report.numbers import compact, share
 from metaopt.report.schedule_words import schedule_in_words
 from metaopt.report.strengths import quantity_title
@@ -106,6 +107,12 @@ def schedule_words(reading: PolicyReading) -> str:
     return " ".join(
         ["Line chart of the factor on the learning rate over the inner steps.", *schedule_in_words(reading.schedule)]
     )
+
+
+def multipliers_words(reading: PolicyReading) -> str:
+    """Of `multipliers_figure`."""
+    sentences = multipliers_in_words(reading.multipliers)
+    return " ".join(["Line charts of multipliers over the inner steps, by role.", *sentences])
 
 
 def curvature_words(reading: PolicyReading) -> str:

@@ -14,6 +14,7 @@ from metaopt.report.differences import task_differences
 from metaopt.report.first_layer import first_layer_image
 from metaopt.report.learning_curves import learning_curves
 from metaopt.report.matching import matching_figure
+from metaopt.report.multipliers import multipliers_figure
 from metaopt.report.regret import regret_figure
 from metaopt.report.schedule import schedule_figure
 from metaopt.report.strengths import strengths_by_layer
@@ -24,6 +25,7 @@ __all__ = [
     "first_layer_image",
     "learning_curves",
     "matching_figure",
+    "multipliers_figure",
     "regret_figure",
     "save_figure",
     "save_figures",
@@ -42,7 +44,8 @@ def save_figures(
 
     The names are learning_curves.png and task_differences.png (with a comparison), regret.png and trials_to_match.png
     (with an account of searches), strengths_QUANTITY.png and first_layer_QUANTITY.png (for each quantity that allows
-    it), schedule.png (with a schedule) and curvature.png (with matrices for the gradients).
+    it), schedule.png (with a schedule), multipliers.png (with a network that sets the strengths) and curvature.png
+    (with matrices for the gradients).
 
     Args:
         comparison: the outcomes; None when only the policy is to be shown.
@@ -66,6 +69,7 @@ def save_figures(
     figures |= {f"strengths_{quantity}": strengths_by_layer(reading, quantity) for quantity in reading.strengths}
     figures |= {f"first_layer_{quantity}": first_layer_image(reading, quantity) for quantity in reading.strengths}
     figures["schedule"] = schedule_figure(reading)
+    figures["multipliers"] = multipliers_figure(reading)
     figures["curvature"] = curvature_figure(reading)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None]
 

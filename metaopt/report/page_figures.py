@@ -15,6 +15,7 @@ from metaopt.report.first_layer import first_layer_image
 from metaopt.report.headline import task_words
 from metaopt.report.learning_curves import learning_curves
 from metaopt.report.matching import matching_figure
+from metaopt.report.multipliers import multipliers_figure
 from metaopt.report.regret import regret_figure
 from metaopt.report.schedule import schedule_figure
 from metaopt.report.strengths import quantity_title, strengths_by_layer
@@ -98,6 +99,11 @@ def reading_figures(reading: PolicyReading) -> list[PageFigure]:
         found.append((f"strengths-{quantity}", drawn, f"{title} by parameter tensor.", "", strengths))
     how = "The factor on the learning rate at each inner step."
     found.append(("schedule", schedule_figure(reading), "Schedule s.", how, words.schedule_words(reading)))
+    how = "Medians over some of the tasks, with bands that hold the middle four fifths of them."
+    drawn = multipliers_figure(reading)
+    found.append(
+        ("multipliers", drawn, "What the network makes of the strengths.", how, words.multipliers_words(reading))
+    )
     for quantity in reading.strengths:
         title = f"{quantity_title(quantity)} of the first layer."
         picture = words.first_layer_words(reading, quantity)

@@ -10,6 +10,7 @@ import numpy as np
 
 from metaopt.policies.reading import PolicyReading
 from metaopt.report.headline import listed
+from metaopt.report.multipliers import multipliers_in_words
 from metaopt.report.numbers import compact
 from metaopt.report.schedule_words import schedule_in_words
 
@@ -46,6 +47,7 @@ def reading_in_words(reading: PolicyReading, roles: Mapping[str, str]) -> list[s
     for quantity, words in (("l2", "L2 regularisation"), ("pull", "The pull towards the initialisation")):
         sentences += _regularisation(reading, quantity, words)
     sentences += schedule_in_words(reading.schedule)
+    sentences += multipliers_in_words(reading.multipliers)
     sentences += _momentum(reading)
     sentences += _initial_scale(reading)
     if reading.matrices:

@@ -70,6 +70,8 @@ def _lost(policy: Policy) -> list[str]:
         for part, words in ((settings.lr, "learning rate"), (settings.l2, "L2 strength"))
         if part.mode == "learned" and part.granularity != "global"
     ]
+    if settings.rule != "strengths":
+        found.append("what the network does at each step")
     if settings.schedule != "off":
         found.append("the learned schedule's shape")
     if settings.pull.mode != "off":

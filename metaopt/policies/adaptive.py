@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +28,6 @@ AGREEING = 0.8
 """Decay of the running means of how gradients of successive steps agree."""
 STATISTICS = 15
 """Statistics of a tensor's training, besides what is known of the tensor beforehand."""
-EVERYWHERE = "*"
 KNOWN = len(POSITIONS) + len(PARTS) + 2
 
 
@@ -74,19 +72,18 @@ def adaptive_rule(
         site: where the rule is at work.
         plain: the step that is taken.
     """
-
     used = [quantity for quantity in MULTIPLIED if getattr(strengths, quantity) is not None]
 
     def init(params: Params) -> State:
-        like = next(iter(params.values()))
-        zero = like.new_zeros(())
+        zeros = next(iter(params.values())).new_zeros(len(params))
         return {
             "plain": plain(strengths).init(params),
             "before": {name: torch.zeros_like(p) for name, p in params.items()},
-            "agreement": dict.fromkeys((*params, EVERYWHERE), zero),
-            "moved": dict.fromkeys(params, zero),
-            "loss": {"first": zero, "fast": zero, "slow": zero},
-            "multipliers": {quantity: dict.fromkeys(params, zero) for quantity in used},
+            "squares": zeros,
+            "moved": zeros,
+            "agreement": {"tensors": zeros, "all": zeros[0]},
+            "loss": dict.fromkeys(("first", "fast", "slow"), zeros[0]),
+            "multipliers": dict.fromkeys(used, zeros),
         }
 
     def update(
@@ -94,44 +91,49 @@ def adaptive_rule(
     ) -> tuple[Params, State]:
         if loss is None:
             raise ValueError("an adaptive policy reads the loss of each step, but none came; give it with the step")
+        numbers = loss.new_tensor([p.numel() for p in params.values()])
+        floors = numbers * FLOOR**2
+        squares = _sums(grads, grads)
+        agreement = _agreement(_sums(grads, state["before"]), squares, state["squares"], floors)
+        means = _running(agreement, state["agreement"], step)
         seen, losses = _losses(loss, state["loss"], step)
-        position = _position(step, site.horizon, loss)
-        agreement = _agreement(grads, state["before"], state["agreement"], step)
-        rows = [
-            torch.stack(
-                [
-                    *_sizes(p, grads[name], state["moved"][name]),
-                    _cosine(grads[name], p),
-                    *agreement.seen[name],
-                    *agreement.seen[EVERYWHERE],
-                    *seen,
-                    *position,
-                ]
-            )
-            for name, p in params.items()
+        lengths = _sums(params, params)
+        of_tensors = [
+            _size(squares / numbers),
+            _size(lengths / numbers),
+            _size(state["moved"] / numbers),
+            _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
+            agreement["tensors"],
+            means["tensors"],
         ]
+        of_all = torch.stack([agreement["all"], means["all"], *seen, *_position(step, site.horizon, loss)])
         known = torch.stack([_known(name, p, site) for name, p in params.items()])
-        factors = _network(torch.cat([torch.stack(rows), known], -1), own)
-        multipliers = {
-            quantity: dict(zip(params, factors[:, MULTIPLIED.index(quantity)].unbind(), strict=True))
+        features = torch.cat([torch.stack(of_tensors, -1), of_all.expand(len(params), -1), known], -1)
+        factors = _network(features, own)
+        multipliers = {quantity: factors[:, MULTIPLIED.index(quantity)] for quantity in used}
+        changed = {
+            quantity: {
+                name: factor * getattr(strengths, quantity)[name]
+                for name, factor in zip(params, multipliers[quantity].unbind(), strict=True)
+            }
             for quantity in used
         }
-        changed = {
-            quantity: {name: factor * getattr(strengths, quantity)[name] for name, factor in own_factors.items()}
-            for quantity, own_factors in multipliers.items()
-        }
         new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
-        moved = {name: _size(new[name] - p) for name, p in params.items()}
-        kept = {
+        moves = {name: new[name] - p for name, p in params.items()}
+        return new, {
+            "plain": inner,
             "before": grads,
-            "agreement": agreement.kept,
-            "moved": moved,
+            "squares": squares,
+            "moved": _sums(moves, moves),
+            "agreement": means,
             "loss": losses,
             "multipliers": multipliers,
         }
-        return new, {"plain": inner, **kept}
 
-    return UpdateRule(init, update, reads_loss=True, multipliers=lambda state: state["multipliers"])
+    def multipliers(state: State) -> dict[str, Params]:
+        return {q: dict(zip(site.stds, of.unbind(), strict=True)) for q, of in state["multipliers"].items()}
+
+    return UpdateRule(init, update, reads_loss=True, multipliers=multipliers)
 
 
 def _network(features: Tensor, own: Params) -> Tensor:
@@ -143,52 +145,33 @@ def _network(features: Tensor, own: Params) -> Tensor:
     return (LARGEST * torch.tanh(out / LARGEST)).exp()
 
 
-def _size(tensor: Tensor) -> Tensor:
-    """Half the logarithm of the mean square, which is that of the root mean square, of the order of 1."""
-    return 0.5 * torch.log(tensor.square().mean() + FLOOR**2) / 4 + 1
+def _sums(left: Params, right: Params) -> Tensor:
+    """The sum of the products of two tensors' entries, for each tensor, [tensors]."""
+    return torch.stack([(left[name] * right[name]).sum() for name in left])
 
 
-def _sizes(p: Tensor, g: Tensor, moved: Tensor) -> list[Tensor]:
-    return [_size(g), _size(p), moved]
+def _size(mean_square: Tensor) -> Tensor:
+    """The logarithm of a root mean square, of the order of 1."""
+    return 0.5 * torch.log(mean_square + FLOOR**2) / 4 + 1
 
 
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    scale = (a.square().sum() + a.numel() * FLOOR**2) * (b.square().sum() + b.numel() * FLOOR**2)
-    return (a * b).sum() * torch.rsqrt(scale)
+def _agreement(products: Tensor, now: Tensor, then: Tensor, floors: Tensor) -> dict[str, Tensor]:
+    """Cosines of the gradients of two successive steps, of each tensor and of all together.
 
-
-class _Agreement(NamedTuple):
-    """How far the gradients of two successive steps agree: their cosines, by tensor and `EVERYWHERE`.
-
-    Attributes:
-        seen: the cosine now, and the running mean of the steps so far.
-        kept: running means for the next step.
+    Args:
+        products: of the two gradients, [tensors].
+        now, then: their squares, [tensors].
+        floors: what is as good as zero, [tensors].
     """
+    whole = products.sum() * torch.rsqrt((now.sum() + floors.sum()) * (then.sum() + floors.sum()))
+    return {"tensors": products * torch.rsqrt((now + floors) * (then + floors)), "all": whole}
 
-    seen: dict[str, list[Tensor]]
-    kept: dict[str, Tensor]
 
-
-def _agreement(grads: Params, before: Params, means: Mapping[str, Tensor], step: int | Tensor) -> _Agreement:
-    products = {name: (g * before[name]).sum() for name, g in grads.items()}
-    squares = {name: (g.square().sum(), before[name].square().sum()) for name, g in grads.items()}
-    products[EVERYWHERE] = torch.stack(list(products.values())).sum()
-    squares[EVERYWHERE] = (
-        torch.stack([now for now, _ in squares.values()]).sum(),
-        torch.stack([then for _, then in squares.values()]).sum(),
-    )
-    numbers = {name: g.numel() for name, g in grads.items()}
-    numbers[EVERYWHERE] = sum(numbers.values())
-    seen, kept = {}, {}
-    share = torch.where(torch.as_tensor(step, device=means[EVERYWHERE].device) < 2, 1.0, 1 - AGREEING).to(
-        means[EVERYWHERE].dtype
-    )
-    for name, product in products.items():
-        floor = numbers[name] * FLOOR**2
-        cosine = product * torch.rsqrt((squares[name][0] + floor) * (squares[name][1] + floor))
-        kept[name] = means[name] + share * (cosine - means[name])
-        seen[name] = [cosine, kept[name]]
-    return _Agreement(seen, kept)
+def _running(now: Mapping[str, Tensor], means: Mapping[str, Tensor], step: int | Tensor) -> dict[str, Tensor]:
+    """Running means that begin at the second step, the first that has a step before it."""
+    begins = torch.as_tensor(step, device=now["all"].device) < 2
+    share = torch.where(begins, 1.0, 1 - AGREEING).to(now["all"].dtype)
+    return {kind: mean + share * (now[kind] - mean) for kind, mean in means.items()}
 
 
 def _losses(loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:

@@ -26,7 +26,7 @@ FAST, SLOW = 0.7, 0.95
 """Decays of the running means of the loss's logarithm."""
 AGREEING = 0.8
 """Decay of the running means of how gradients of successive steps agree."""
-STATISTICS = 15
+STATISTICS = 16
 """Statistics of a tensor's training, besides what is known of the tensor beforehand."""
 KNOWN = len(POSITIONS) + len(PARTS) + 2
 
@@ -58,7 +58,8 @@ def adaptive_rule(
     """The plain step, with the learning rate and the L2 strength of each tensor multiplied at each step by a network.
 
     What the network reads of a tensor: the sizes (root mean squares) of gradient, parameter and last update; the
-    cosine of gradient and parameter; how far the gradients of successive steps agree, in this tensor and in all; the
+    cosine of gradient and parameter; the share of gradients that are zero (of inputs that a padded task does not have,
+    and of units that are off); how far the gradients of successive steps agree, in this tensor and in all; the
     support loss, its size at the beginning and its trends over a few and over many steps; the position in the horizon;
     role, size and fan-in. Beyond the horizon the position stays at its end.
 
@@ -105,6 +106,7 @@ def adaptive_rule(
             _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
             agreement["tensors"],
             means["tensors"],
+            torch.stack([(g == 0).to(g.dtype).mean() for g in grads.values()]),
         ]
         of_all = torch.stack([agreement["all"], means["all"], *seen, *_position(step, site.horizon, loss)])
         known = torch.stack([_known(name, p, site) for name, p in params.items()])

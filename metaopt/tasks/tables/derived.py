@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from metaopt.tasks.tables.table import BadTable, RowSizes, Table, check_rows, sift
+from metaopt.tasks.tables.table import LEAST_OF_A_CLASS, BadTable, RowSizes, Table, check_rows, sift
 
 BINS = (2, 2, 3, 5)
 """Classes that a column of numbers is cut into; which of these, its name decides."""
+RARE = 0.02
+"""Share of the rows below which a class is left out, with its rows."""
 
 
 def derived(tables: Sequence[Table], sizes: RowSizes, most: int) -> list[Table]:
@@ -57,7 +59,7 @@ def _retargeted(table: Table, column: int) -> Table:
         bins = BINS[zlib.crc32(f"{table.name}:{about.name}".encode()) % len(BINS)]
         values = np.searchsorted(np.quantile(values, np.arange(1, bins) / bins), values, side="right")
     labels, y, counts = np.unique(values, return_inverse=True, return_counts=True)
-    common = counts >= max(3, 0.02 * len(values))
+    common = counts >= max(LEAST_OF_A_CLASS, RARE * len(values))
     if common.sum() < 2:
         raise BadTable(f"has a column {about.name} that hardly varies")
     kept = common[y]

@@ -22,13 +22,14 @@ class TableSampler:
     Args:
         tables: by split, its tables; each has the rows that `sizes` needs (`check_rows`).
         sizes: rows of a task.
+        derived: more tables for meta-train alone, such as others with another target (`derived`).
     """
 
     def __init__(self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, derived: Sequence[Table] = ()) -> None:
-        everything = [table for members in tables.values() for table in members]
+        everything = [table for members in (*tables.values(), derived) for table in members]
         self._tables = tables
         self._sizes = sizes
-        self._sources = {table.name: _Source(table) for table in (*everything, *derived)}
+        self._sources = {table.name: _Source(table) for table in everything}
         self._derived = _by_group(derived)
         self._groups = {split: _by_group(members) for split, members in tables.items()}
         kind = everything[0].kind
@@ -38,9 +39,10 @@ class TableSampler:
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks: tables, and for each distinct rows for support, query and test.
 
-        In meta-train, each task is of a random table of a random group, with replacement. In the other splits, the
-        tables take turns in random order, so that each has equally many tasks, but for one. In classification, rows are
-        stratified: each class has its share in every set, up to a row or two, and at least one row in the support set.
+        In meta-train, each task is of a random table of a random group, with replacement; the derived tables of a group
+        are a group of their own. In the other splits, the tables take turns in random order, so that each has equally
+        many tasks, but for one. In classification, rows are stratified: each class has its share in every set, up to a
+        row or two, and at least one row in the support set.
 
         Args:
             split: where the tables come from.

@@ -49,6 +49,8 @@ class Tabular:
         meta_validation: likewise.
         meta_test: likewise.
         split_seed: decides which groups lie in which split; independent of every other seed.
+        derived_targets: classification only: for each meta-train table so many more tasks, at most, that predict one of
+            its columns from the others (`derived`); half of the tasks of meta-training are such. 0: none.
 
     Attributes:
         splits: by split, the names of its tables.
@@ -87,6 +89,7 @@ class Tabular:
         sizes = RowSizes(support, query, test)
         check_sizes(self.name, sizes)
         _check_choices(source, kind, max_width, one_hot)
+        _check_derived(kind, derived_targets)
         wanted = Filter(Kind(kind), names, min_rows, max_rows, max_columns, max_classes)
         if source == "pmlb":
             found, left_out = read_pmlb(root, wanted, one_hot, download)
@@ -106,7 +109,7 @@ class Tabular:
         self.left_out = left_out + divided.left_out
         self._tables = divided.tables
         self._sizes = sizes
-        more = derived(divided.tables["meta_train"], sizes, derived_targets) if derived_targets else []
+        more = derived(divided.tables["meta_train"], sizes, derived_targets)
         self._sampler = TableSampler(divided.tables, sizes, more)
         self.spec = self._sampler.spec
 
@@ -131,6 +134,16 @@ def _check_choices(source: str, kind: str, max_width: int, one_hot: int) -> None
     for key, value, least in (("max_width", max_width, 1), ("one_hot", one_hot, 2)):
         if value < least:
             raise TaskError(f"tabular: tasks.{key} must be at least {least}, but is {value}; raise it")
+
+
+def _check_derived(kind: str, derived_targets: int) -> None:
+    if derived_targets < 0:
+        raise TaskError(f"tabular: tasks.derived_targets must be at least 0, but is {derived_targets}; raise it")
+    if derived_targets and kind != Kind.classification.value:
+        raise TaskError(
+            f"tabular: tasks.derived_targets={derived_targets} makes classes of columns, but tasks.kind is {kind}; "
+            "set it to 0"
+        )
 
 
 def _usable(tables: list[Table], sizes: RowSizes, max_width: int) -> tuple[list[Table], list[LeftOut]]:

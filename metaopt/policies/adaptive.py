@@ -18,8 +18,8 @@ from metaopt.types import Params
 
 WIDTH = 24
 MULTIPLIED = ("lr", "l2")
-LARGEST = 4.0
-"""Largest logarithm of a multiplier: whatever the statistics, a strength changes by less than e⁴, some 55 times."""
+LARGEST = 2.5
+"""Largest logarithm of a multiplier: whatever the statistics, a strength changes by less than e^2.5, some 12 times."""
 FLOOR = 1e-4
 """Sizes far below it are as good as zero: the logarithm has no infinite derivative there."""
 FAST, SLOW = 0.7, 0.95

@@ -22,16 +22,17 @@ class TableSampler:
     Args:
         tables: by split, its tables; each has the rows that `sizes` needs (`check_rows`).
         sizes: rows of a task.
-        derived: more tables for meta-train alone, such as others with another target (`derived`).
+        more: further tables for meta-train alone, in pools.
     """
 
-    def __init__(self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, derived: Sequence[Table] = ()) -> None:
-        everything = [table for members in (*tables.values(), derived) for table in members]
+    def __init__(
+        self, tables: Mapping[Split, Sequence[Table]], sizes: RowSizes, more: Sequence[Sequence[Table]] = ()
+    ) -> None:
+        everything = [table for members in (*tables.values(), *more) for table in members]
         self._tables = tables
         self._sizes = sizes
         self._sources = {table.name: _Source(table) for table in everything}
-        self._derived = _by_group(derived)
-        self._groups = {split: _by_group(members) for split, members in tables.items()}
+        self._pools = [_by_group(pool) for pool in (tables.get("meta_train", ()), *more) if pool]
         kind = everything[0].kind
         outputs = max(len(table.classes) for table in everything) if kind is Kind.classification else 1
         self.spec = TaskSpec(kind, (max(table.width for table in everything),), outputs, padded=True)
@@ -39,8 +40,8 @@ class TableSampler:
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks: tables, and for each distinct rows for support, query and test.
 
-        In meta-train, each task is of a random table of a random group, with replacement; the derived tables of a group
-        are a group of their own. In the other splits, the tables take turns in random order, so that each has equally
+        In meta-train, each task is of a random table of a random group, with replacement; if there are further pools,
+        of a random pool. In the other splits, the tables take turns in random order, so that each has equally
         many tasks, but for one. In classification, rows are stratified: each class has its share in every set, up to a
         row or two, and at least one row in the support set.
 
@@ -81,10 +82,16 @@ class TableSampler:
             tables, rounds = self._tables[split], -(-n // len(self._tables[split]))
             turns = [torch.randperm(len(tables), generator=generator) for _ in range(rounds)]
             return [tables[i] for i in torch.cat(turns)[:n].tolist()] if turns else []
-        groups = [*self._groups[split], *self._derived]
-        chosen = torch.randint(len(groups), (n,), generator=generator).tolist()
+        n_pools = len(self._pools)
+        pools = torch.randint(n_pools, (n,), generator=generator).tolist() if n_pools > 1 else [0] * n
+        sizes = torch.tensor([len(self._pools[pool]) for pool in pools])
+        if n_pools > 1:
+            chosen = (torch.rand(n, generator=generator, dtype=torch.float64) * sizes).long().tolist()
+        else:
+            chosen = torch.randint(len(self._pools[0]), (n,), generator=generator).tolist()
         within = torch.rand(n, generator=generator, dtype=torch.float64).tolist()
-        return [groups[group][int(part * len(groups[group]))] for group, part in zip(chosen, within, strict=True)]
+        groups = [self._pools[pool][group] for pool, group in zip(pools, chosen, strict=True)]
+        return [group[int(part * len(group))] for group, part in zip(groups, within, strict=True)]
 
 
 class _Source:

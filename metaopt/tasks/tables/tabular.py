@@ -12,6 +12,7 @@ from metaopt.tasks.tables.derived import derived
 from metaopt.tasks.tables.overview import Overview, overview_of
 from metaopt.tasks.tables.pmlb import Filter, read_pmlb
 from metaopt.tasks.tables.sklearn_tables import read_sklearn
+from metaopt.tasks.tables.synthetic import synthetic as invented
 from metaopt.tasks.tables.table import BadTable, LeftOut, RowSizes, Table, check_rows, check_sizes, listed, sift
 from metaopt.tasks.tables.table_sampler import TableSampler
 from metaopt.tasks.tables.table_splits import SplitSettings, divide
@@ -50,7 +51,10 @@ class Tabular:
         meta_test: likewise.
         split_seed: decides which groups lie in which split; independent of every other seed.
         derived_targets: classification only: for each meta-train table so many more tasks, at most, that predict one of
-            its columns from the others (`derived`); half of the tasks of meta-training are such. 0: none.
+            its columns from the others (`derived`). 0: none.
+        synthetic: classification only: so many tables of random functions with noise (`synthetic`), for meta-training
+            alone. 0: none. Tasks of meta-training are in equal shares of the tables themselves, of derived and of
+            synthetic ones, where there are such.
 
     Attributes:
         splits: by split, the names of its tables.
@@ -84,12 +88,14 @@ class Tabular:
         meta_test: list[str] | None = None,
         split_seed: int = 0,
         derived_targets: int = 0,
+        synthetic: int = 0,
     ) -> None:
         self.name = "tabular"
         sizes = RowSizes(support, query, test)
         check_sizes(self.name, sizes)
         _check_choices(source, kind, max_width, one_hot)
-        _check_derived(kind, derived_targets)
+        for key, value in (("derived_targets", derived_targets), ("synthetic", synthetic)):
+            _check_more(kind, key, value)
         wanted = Filter(Kind(kind), names, min_rows, max_rows, max_columns, max_classes)
         if source == "pmlb":
             found, left_out = read_pmlb(root, wanted, one_hot, download)
@@ -109,7 +115,7 @@ class Tabular:
         self.left_out = left_out + divided.left_out
         self._tables = divided.tables
         self._sizes = sizes
-        more = derived(divided.tables["meta_train"], sizes, derived_targets)
+        more = [derived(divided.tables["meta_train"], sizes, derived_targets), invented(synthetic, sizes, split_seed)]
         self._sampler = TableSampler(divided.tables, sizes, more)
         self.spec = self._sampler.spec
 
@@ -136,14 +142,11 @@ def _check_choices(source: str, kind: str, max_width: int, one_hot: int) -> None
             raise TaskError(f"tabular: tasks.{key} must be at least {least}, but is {value}; raise it")
 
 
-def _check_derived(kind: str, derived_targets: int) -> None:
-    if derived_targets < 0:
-        raise TaskError(f"tabular: tasks.derived_targets must be at least 0, but is {derived_targets}; raise it")
-    if derived_targets and kind != Kind.classification.value:
-        raise TaskError(
-            f"tabular: tasks.derived_targets={derived_targets} makes classes of columns, but tasks.kind is {kind}; "
-            "set it to 0"
-        )
+def _check_more(kind: str, key: str, value: int) -> None:
+    if value < 0:
+        raise TaskError(f"tabular: tasks.{key} must be at least 0, but is {value}; raise it")
+    if value and kind != Kind.classification.value:
+        raise TaskError(f"tabular: tasks.{key}={value} makes tasks with classes, but tasks.kind is {kind}; set it to 0")
 
 
 def _usable(tables: list[Table], sizes: RowSizes, max_width: int) -> tuple[list[Table], list[LeftOut]]:

@@ -71,7 +71,7 @@ def test_of_many_columns_as_many_are_taken_as_asked_for():
 
 def test_half_of_meta_training_and_nothing_else_is_of_derived_tables():
     tables = [make_table(name, rows=60, numbers=3, seed=i) for i, name in enumerate("abc")]
-    sampler = TableSampler(dict.fromkeys(SPLITS, tables), SIZES, derived(tables, SIZES, 10))
+    sampler = TableSampler(dict.fromkeys(SPLITS, tables), SIZES, [derived(tables, SIZES, 10)])
     drawn = Counter(":" in name for name in draw(sampler, "meta_train", 400)[1])
     assert 150 < drawn[True] < 250
     for split in ("meta_validation", "meta_test"):
@@ -80,7 +80,7 @@ def test_half_of_meta_training_and_nothing_else_is_of_derived_tables():
 
 def test_outputs_are_enough_for_the_classes_of_derived_tables():
     tables = [make_table("a", rows=90, numbers=1, categories=(7,), classes=2)]
-    sampler = TableSampler(dict.fromkeys(SPLITS, tables), SIZES, derived(tables, SIZES, 10))
+    sampler = TableSampler(dict.fromkeys(SPLITS, tables), SIZES, [derived(tables, SIZES, 10)])
     assert sampler.spec.output_size == 7
     tasks = sampler.sample("meta_train", 20, torch.Generator().manual_seed(0))
     assert tasks.support.y.shape[-1] == 7

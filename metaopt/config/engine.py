@@ -46,8 +46,8 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
         )
     if inner.horizons is not None and settings.schedule != "off":
         raise ConfigError(
-            f"inner.horizons is {inner.horizons}, but policy.schedule is {settings.schedule}, whose factors belong to the "
-            "steps of one horizon; give policy.schedule=off, or leave out inner.horizons"
+            f"inner.horizons is {inner.horizons}, but policy.schedule is {settings.schedule}, whose factors belong to "
+            "the steps of one horizon; give policy.schedule=off, or leave out inner.horizons"
         )
     if inner.engine == "higher" and inner.hypergradient not in ("auto", "reverse", "first_order"):
         raise ConfigError(

@@ -54,7 +54,9 @@ class InnerConfig:
     def __post_init__(self) -> None:
         at_least("inner.horizon", self.horizon, 1)
         if self.horizons is not None and not self.horizons:
-            raise ConfigError("inner.horizons is []; give horizons, such as [25,50,100], or null for inner.horizon only")
+            raise ConfigError(
+                "inner.horizons is []; give horizons, such as [25,50,100], or null for inner.horizon only"
+            )
         for horizon in self.horizons or ():
             at_least("inner.horizons", horizon, 1)
         at_least("inner.batch_size", self.batch_size, 1)

@@ -65,7 +65,7 @@ class _Whole:
         self._functions: dict[tuple[int, bool], Any] = {}
 
     def function(self, horizon: int, summed: bool) -> Any:
-        """(numbers, noise, x, y, order, span, query x, query y) -> hypergradients, losses, accuracies, support losses."""
+        """(numbers, fields of `Data`, query x, query y) -> hypergradients, losses, accuracies, support losses."""
         if (horizon, summed) not in self._functions:
             self._functions[horizon, summed] = self._compiler(self._differentiated(horizon, summed))
         return self._functions[horizon, summed]

@@ -52,7 +52,7 @@ class InnerProblem:
 
 
 def horizons_in_words(horizons: Sequence[int]) -> str:
-    """"horizon 50", or "horizons 25, 50, 100"."""
+    """ "horizon 50", or "horizons 25, 50, 100"."""
     return f"horizon{'s' if len(horizons) > 1 else ''} {', '.join(map(str, horizons))}"
 
 

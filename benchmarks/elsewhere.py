@@ -211,20 +211,19 @@ def record(
     for (network, steps), policies in cells.items():
         for label, of_seeds in policies.items():
             for seed, methods, tried in zip(seeds, of_seeds, trials[f"{network}, {steps}"], strict=True):
-                row: dict[str, Any] = {"network": network, "horizon": steps, "policy": label, "seed": seed}
-                rows.append(row | {"tuned_trials": tried, "methods": (of_methods := {})})
-                for name, found in methods.items():
-                    of_methods[name] = {
-                        "loss": float(found.loss.mean()),
-                        "accuracy": float(found.accuracy.mean()),
-                        "sound": float(found.sound.mean()),
-                    }
-                    if name != "policy":
-                        difference, win_rate = paired(found.loss, methods["policy"].loss)
-                        ends = [difference.low, difference.high]
-                        against = {"mean_difference": difference.mean, "ci95": ends, "win_rate": win_rate}
-                        of_methods[name]["vs_policy"] = against
+                row = {"network": network, "horizon": steps, "policy": label, "seed": seed, "tuned_trials": tried}
+                of_methods = {name: method_record(found, methods["policy"]) for name, found in methods.items()}
+                rows.append(row | {"methods": of_methods})
     return rows
+
+
+def method_record(found: Found, policy: Found) -> dict[str, Any]:
+    means = {name: float(values.mean()) for name, values in found._asdict().items()}
+    if found is policy:
+        return means
+    difference, win_rate = paired(found.loss, policy.loss)
+    against = {"mean_difference": difference.mean, "ci95": [difference.low, difference.high], "win_rate": win_rate}
+    return means | {"vs_policy": against}
 
 
 if __name__ == "__main__":

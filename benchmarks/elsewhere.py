@@ -20,27 +20,46 @@ import csv
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from seeds import run, script
 
 from metaopt.evaluation.statistics import paired
 from metaopt.files import write_text
+from metaopt.policies.file import load_policy_file
 
-NETWORKS: dict[str, tuple[str, ...]] = {
-    "MLP 64-64, its own": (),
-    "MLP 32": ("model.widths=[32]",),
-    "MLP 64-64-64-64": ("model.widths=[64,64,64,64]",),
-    "MLP 256-256": ("model.widths=[256,256]",),
-    "conv4, 8 channels": ("model=conv4", "model.channels=8"),
+RIVALS = ("adam", "tuned")
+TERMS = ("baseline_init=fresh", "batch_statistics=inductive")
+FACTORS = (0.5, 1, 4, 20)
+"""Horizons, in units of the one that policies are meta-trained for."""
+
+
+class Network(NamedTuple):
+    """What policies are evaluated on.
+
+    Attributes:
+        words: overrides of evaluate.py.
+        trials: behind `tuned`, on `FACTORS`; 0: without it. Long trainings are searched less, and never with more inner
+            steps than meta-training spent.
+        n_tasks: held-out tasks.
+        per_trial: meta-train tasks of each trial.
+    """
+
+    words: tuple[str, ...]
+    trials: tuple[int, ...] = (30, 30, 20, 10)
+    n_tasks: int = 50
+    per_trial: int = 16
+
+
+NETWORKS = {
+    "MLP 64-64, its own": Network(()),
+    "MLP 32": Network(("model.widths=[32]",)),
+    "MLP 64-64-64-64": Network(("model.widths=[64,64,64,64]",)),
+    "MLP 256-256": Network(("model.widths=[256,256]",)),
+    # Whose training takes ten times as long.
+    "conv4, 8 channels": Network(("model=conv4", "model.channels=8"), (15, 15, 8, 0), 20, 8),
 }
-"""What policies are evaluated on: overrides of evaluate.py."""
-
-TRIALS = {0.5: 30, 1: 30, 4: 20, 20: 10}
-"""Trials behind `tuned` at each horizon, in units of the one that policies are trained for."""
-
-TERMS = ("baseline_init=fresh", "search.tasks_per_trial=16", "batch_statistics=inductive")
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "adaptive": ("outer.iterations=200", "outer.lr=0.02", "inner.horizons=[25,50,100,200]"),
@@ -62,36 +81,37 @@ class Found(NamedTuple):
     sound: np.ndarray
 
 
+Cells: TypeAlias = "dict[tuple[str, int], dict[str, list[dict[str, Found]]]]"
+"""By network and number of steps, by policy, for each seed: the methods."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="overrides of train_meta.py, for all policies")
     parser.add_argument("--policy", nargs="+", action="append", metavar=("NAME", "FIELD=VALUE"), dest="policies")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument(
-        "--factors", type=float, nargs="+", default=list(TRIALS), help="horizons, times the trained one"
-    )
-    parser.add_argument("--n-tasks", type=int, default=50)
+    parser.add_argument("--factors", type=float, nargs="+", default=list(FACTORS), choices=FACTORS)
     parser.add_argument("--out", type=Path, default=Path("runs/elsewhere"))
     arguments = parser.parse_intermixed_args()
     policies = {" ".join(words): words for words in arguments.policies or [[name] for name in POLICIES]}
-    cells: dict[tuple[str, int], dict[str, list[dict[str, Found]]]] = {}
-    trials: dict[str, list[int | None]] = {}
+    data = [word for word in arguments.overrides if word.startswith("tasks.root=")]
+    cells: Cells = {}
+    trials: dict[tuple[str, int], list[int | None]] = {}
     for seed in arguments.seeds:
-        folders = {label: trained(seed, arguments.out, words, arguments.overrides) for label, words in policies.items()}
-        horizon = trained_horizon(next(iter(folders.values())))
+        runs = {label: trained(seed, arguments.out, words, arguments.overrides) for label, words in policies.items()}
+        horizon = load_policy_file(next(iter(runs.values())) / "policy.safetensors")[1].horizon
         for network in arguments.networks:
             for factor in arguments.factors:
                 steps = max(1, round(factor * horizon))
+                cell = cells.setdefault((network, steps), {})
                 rivals: dict[str, Found] = {}
-                for label, folder in folders.items():
-                    baselines = [] if rivals else ["adam", *(["tuned"] if TRIALS.get(factor, 10) else [])]
-                    found = evaluated(seed, folder, network, steps, factor, baselines, arguments)
-                    if not rivals:  # which do not depend on the policy
-                        rivals = {name: of for name, of in found.items() if name != "policy"}
-                        trials.setdefault(f"{network}, {steps}", []).append(tuned_trials(folder, network, steps))
-                    of_seeds = cells.setdefault((network, steps), {}).setdefault(label, [])
-                    of_seeds.append({"policy": found["policy"], **rivals})
+                for i, (label, run_dir) in enumerate(runs.items()):
+                    found = evaluated(seed, run_dir, network, steps, factor, data, with_rivals=i == 0)
+                    if i == 0:  # rivals do not depend on the policy
+                        rivals = {name: found[name] for name in RIVALS if name in found}
+                        trials.setdefault((network, steps), []).append(tuned_trials(run_dir, network, steps))
+                    cell.setdefault(label, []).append({"policy": found["policy"], **rivals})
     text = table(cells)
     write_text(arguments.out / "table.md", text + "\n")
     write_text(arguments.out / "table.json", json.dumps(record(cells, arguments.seeds, trials), indent=2) + "\n")
@@ -115,19 +135,14 @@ def last_of_each(words: list[str]) -> list[str]:
 
 
 def evaluated(
-    seed: int,
-    run_dir: Path,
-    network: str,
-    steps: int,
-    factor: float,
-    baselines: list[str],
-    arguments: argparse.Namespace,
+    seed: int, run_dir: Path, network: str, steps: int, factor: float, data: list[str], with_rivals: bool
 ) -> dict[str, Found]:
-    """Policy and baselines on a network at a horizon; evaluated if need be."""
-    folder = target(run_dir, network, steps)
-    data = [word for word in arguments.overrides if word.startswith("tasks.root=")]
-    words = [f"n_tasks={arguments.n_tasks}", f"baselines=[{','.join(baselines)}]", *NETWORKS[network], *data, *TERMS]
-    words += [f"horizon={steps}", f"search.trials={TRIALS.get(factor, 10)}", f"seed={seed}"]
+    """A policy, and rivals if wanted, on a network at a horizon; evaluated if need be."""
+    folder, on = target(run_dir, network, steps), NETWORKS[network]
+    n_trials = on.trials[FACTORS.index(factor)]
+    rivals = [name for name in RIVALS if with_rivals and (name != "tuned" or n_trials)]
+    words = [f"horizon={steps}", f"n_tasks={on.n_tasks}", f"seed={seed}", f"baselines=[{','.join(rivals)}]"]
+    words += [f"search.trials={max(1, n_trials)}", f"search.tasks_per_trial={on.per_trial}", *TERMS, *on.words, *data]
     if not (folder / "report.html").exists():  # which an evaluation writes last
         script("evaluate.py", [f"checkpoint={run_dir}", f"run_dir={folder}", *words])
     return read(folder / "tasks.csv")
@@ -141,13 +156,6 @@ def target(run_dir: Path, network: str, steps: int) -> Path:
 def slug(words: str) -> str:
     """The words as a name of a folder."""
     return re.sub(r"[^\w.=+-]+", "_", words).strip("_")
-
-
-def trained_horizon(run_dir: Path) -> int:
-    """The horizon that a run's policy file says."""
-    from metaopt.policies.file import load_policy_file  # noqa: PLC0415 - it loads torch
-
-    return load_policy_file(run_dir / "policy.safetensors")[1].horizon
 
 
 def tuned_trials(run_dir: Path, network: str, steps: int) -> int | None:
@@ -170,19 +178,18 @@ def read(tasks: Path) -> dict[str, Found]:
     return found
 
 
-def table(cells: dict[tuple[str, int], dict[str, list[dict[str, Found]]]]) -> str:
+def table(cells: Cells) -> str:
     """Markdown: a row for each network and horizon and policy, over the tasks of all seeds."""
-    rivals = list(next(iter(next(iter(cells.values())).values()))[0])[1:]
     lines = [
-        f"| network | steps | policy | loss (accuracy) | sound | {' | '.join(rivals)} |",
-        "| --- | --- | --- | --- | --- |" + " --- |" * len(rivals),
+        f"| network | steps | policy | loss (accuracy) | sound | {' | '.join(RIVALS)} |",
+        "| --- | --- | --- | --- | --- |" + " --- |" * len(RIVALS),
     ]
     for (network, steps), policies in cells.items():
         for label, of_seeds in policies.items():
             all_seeds = {name: joined([methods[name] for methods in of_seeds]) for name in of_seeds[0]}
             policy = all_seeds["policy"]
             words = [network, str(steps), label, scores(policy), f"{100 * policy.sound.mean():.1f} %"]
-            words += [f"{scores(all_seeds[name])}, {against(all_seeds[name], policy)}" for name in rivals]
+            words += [against(all_seeds[name], policy) if name in all_seeds else "" for name in RIVALS]
             lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -198,19 +205,15 @@ def scores(found: Found) -> str:
 
 def against(rival: Found, policy: Found) -> str:
     difference, _ = paired(rival.loss, policy.loss)
-    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    return f"{scores(rival)}, {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def record(
-    cells: dict[tuple[str, int], dict[str, list[dict[str, Found]]]],
-    seeds: list[int],
-    trials: dict[str, list[int | None]],
-) -> list[dict[str, Any]]:
+def record(cells: Cells, seeds: list[int], trials: dict[tuple[str, int], list[int | None]]) -> list[dict[str, Any]]:
     """The table's numbers seed by seed, as JSON holds them."""
     rows = []
     for (network, steps), policies in cells.items():
         for label, of_seeds in policies.items():
-            for seed, methods, tried in zip(seeds, of_seeds, trials[f"{network}, {steps}"], strict=True):
+            for seed, methods, tried in zip(seeds, of_seeds, trials[network, steps], strict=True):
                 row = {"network": network, "horizon": steps, "policy": label, "seed": seed, "tuned_trials": tried}
                 of_methods = {name: method_record(found, methods["policy"]) for name, found in methods.items()}
                 rows.append(row | {"methods": of_methods})

@@ -1,6 +1,7 @@
 import csv
 import json
 import sys
+from types import SimpleNamespace
 
 import elsewhere
 import numpy as np
@@ -34,7 +35,7 @@ def test_a_task_is_sound_if_it_did_not_diverge_and_ended_no_higher_than_it_began
 
 @pytest.mark.parametrize("network", elsewhere.NETWORKS)
 def test_networks_are_such_as_evaluation_takes(network):
-    words = ["checkpoint=x", *elsewhere.NETWORKS[network], *elsewhere.TERMS]
+    words = ["checkpoint=x", *elsewhere.NETWORKS[network].words, *elsewhere.TERMS]
     with initialize_config_dir(str(config_folder()), version_base=None):
         evaluate_config(compose("evaluate", overrides=words))
 
@@ -70,7 +71,7 @@ def commands(monkeypatch):
 
     monkeypatch.setattr(seeds, "script", script)
     monkeypatch.setattr(elsewhere, "script", script)
-    monkeypatch.setattr(elsewhere, "trained_horizon", lambda folder: 50)
+    monkeypatch.setattr(elsewhere, "load_policy_file", lambda path: ({}, SimpleNamespace(horizon=50)))
     return called
 
 
@@ -94,6 +95,19 @@ def test_policies_meet_the_same_rivals_which_are_searched_once(commands, monkeyp
     assert searched == ["baselines=[adam,tuned]", "baselines=[]"] * 4
     assert {w for words in evaluations for w in words if w.startswith("horizon=")} == {"horizon=25", "horizon=1000"}
     assert all("tasks.root=DIR" in words for _, words in commands)
+
+
+def test_where_there_is_no_search_the_table_leaves_its_column_empty(commands, monkeypatch, tmp_path):
+    monkeypatch.setitem(elsewhere.NETWORKS, NETWORK, elsewhere.NETWORKS[NETWORK]._replace(trials=(3, 3, 3, 0)))
+    go(monkeypatch, tmp_path, *SMALL, "--policy", "adaptive")
+    rows = (tmp_path / "table.md").read_text().splitlines()[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert [(of_row[1], of_row[5][:5], of_row[6][:5]) for of_row in cells] == [
+        ("25", "1.100", "1.100"),
+        ("1000", "1.100", ""),
+    ]
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert ["tuned" in row["methods"] for row in found] == [True, True, False, False]
 
 
 def test_the_table_is_over_the_tasks_of_all_seeds(commands, monkeypatch, tmp_path):

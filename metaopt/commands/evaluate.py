@@ -33,7 +33,7 @@ from metaopt.config.load import (
 )
 from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.errors import ConfigError, PolicyFileError
-from metaopt.outer.problem import InnerProblem
+from metaopt.outer.problem import InnerProblem, horizons_in_words
 from metaopt.outer.state import load_checkpoint
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import fit_policy
@@ -200,8 +200,10 @@ def with_groups_of_checkpoint(overrides: list[str]) -> list[str]:
 def differences(card: PolicyCard, problem: InnerProblem) -> tuple[str, ...]:
     """What a reader must know where evaluation differs from meta-training, a sentence each."""
     found = []
-    if problem.horizon != card.horizon:
-        found.append(f"the policy was meta-trained for horizon {card.horizon} and is evaluated at {problem.horizon}")
+    trained = problem.horizons or (card.horizon,)
+    if problem.horizon not in trained:
+        words = horizons_in_words(trained)
+        found.append(f"the policy was meta-trained for {words} and is evaluated at {problem.horizon}")
     if problem.family.name != card.tasks:
         found.append(
             f"the policy was meta-trained on {card.tasks} and is evaluated on {problem.family.name}; a search behind "

@@ -21,7 +21,7 @@ class Run:
     @property
     def spent(self) -> int:
         """Inner steps of meta-training so far; early stopping spends fewer than were configured."""
-        return self.job.state.iteration * self.config.outer.meta_batch * self.config.inner.horizon
+        return self.job.state.inner_steps
 
     @property
     def card(self) -> PolicyCard:

@@ -40,6 +40,7 @@ from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record
 from metaopt.outer.mixture import counts_of
+from metaopt.outer.problem import horizons_in_words
 from metaopt.outer.ranks import Ranks, from_environment
 from metaopt.outer.state import MetaState, load_checkpoint, restore_state, save_state
 from metaopt.policies.policy import Policy
@@ -160,10 +161,11 @@ def _opening(run: Run, processes: int) -> str:
     config, job = run.config, run.job
     outer = config.outer
     begun = f", from iteration {job.state.iteration}" if job.state.iteration else ""
+    horizons = horizons_in_words(job.problem.horizons or (config.inner.horizon,))
     where = on_gpu(job.problem.device) + (f", in {processes} processes" if processes > 1 else "")
     return (
         f"Meta-training {job.card.policy.name} on {job.card.tasks} with {job.card.model['name']}: "
-        f"{outer.iterations} iterations of {outer.meta_batch} tasks, horizon {config.inner.horizon}{where}{begun}."
+        f"{outer.iterations} iterations of {outer.meta_batch} tasks, {horizons}{where}{begun}."
         f"\n{job.plan.describe()}\nRun directory: {run.files.folder}"
     )
 

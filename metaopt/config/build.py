@@ -172,6 +172,7 @@ def build_problem(
         dtype=torch.float64 if inner.dtype == "float64" else torch.float32,
         device=device,
         inductive=build_inductive(network, family.spec, inner.dtype),
+        horizons=tuple(inner.horizons or ()),
     )
 
 

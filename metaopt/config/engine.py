@@ -44,6 +44,11 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
             f"policy.optimizer={settings.optimizer} runs under inner.engine=higher only, but inner.engine is "
             f"{inner.engine}; add inner.engine=higher"
         )
+    if inner.horizons is not None and settings.schedule != "off":
+        raise ConfigError(
+            f"inner.horizons is {inner.horizons}, but policy.schedule is {settings.schedule}, whose factors belong to "
+            "the steps of one horizon; give policy.schedule=off, or leave out inner.horizons"
+        )
     if inner.engine == "higher" and inner.hypergradient not in ("auto", "reverse", "first_order"):
         raise ConfigError(
             f"inner.hypergradient={inner.hypergradient} is not for inner.engine=higher, which has reverse and "
@@ -51,10 +56,11 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
         )
     if inner.engine == "higher" and inner.compile is True:
         raise ConfigError("inner.compile=true is not for inner.engine=higher; leave out one of them")
-    if inner.hypergradient == "reverse" and inner.compile is True and inner.horizon > LONGEST_COMPILED_REVERSE:
+    if inner.hypergradient == "reverse" and inner.compile is True and inner.longest > LONGEST_COMPILED_REVERSE:
+        which = "inner.horizons has" if inner.horizons else "inner.horizon is"
         raise ConfigError(
             f"inner.hypergradient=reverse compiles the whole unroll, for a horizon of at most "
-            f"{LONGEST_COMPILED_REVERSE}, but inner.horizon is {inner.horizon}; choose inner.hypergradient=mixed"
+            f"{LONGEST_COMPILED_REVERSE}, but {which} {inner.longest}; choose inner.hypergradient=mixed"
         )
     if inner.dtype == "bfloat16" and not has_bfloat16(device):
         processor = "processor" if device == CPU else "GPU"
@@ -150,7 +156,7 @@ def plan_for(config: TrainConfig, problem: InnerProblem, policy: Policy, validat
     batch = support.shape[0] if inner.batch_size is None else min(inner.batch_size, support.shape[0])
     share = -(-outer.meta_batch // place()[1])  # the tasks of one process
     workload = Workload(
-        horizon=inner.horizon,
+        horizon=inner.longest,  # what fits this long fits all
         iterations=outer.iterations,
         meta_batch=share,
         tensors=len(problem.model.shapes),

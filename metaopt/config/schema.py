@@ -24,6 +24,8 @@ class InnerConfig:
 
     Attributes:
         horizon: number of inner steps.
+        horizons: of which each iteration of meta-training draws one in place of `horizon`, which is then that of
+            meta-validation and of the policy file; null: always `horizon`.
         batch_size: support examples in a minibatch; null: all of them.
         engine: `native` trains the tasks side by side; `higher` runs higher's loop, task by task.
         hypergradient: `auto`, or one of `reverse`, `mixed`, `checkpointing`, `truncated`, `forward`, `first_order`.
@@ -38,6 +40,7 @@ class InnerConfig:
     """
 
     horizon: int = 50
+    horizons: Optional[list[int]] = None  # noqa: UP045
     batch_size: Optional[int] = None  # noqa: UP045
     engine: str = "native"
     hypergradient: str = "auto"
@@ -50,6 +53,12 @@ class InnerConfig:
 
     def __post_init__(self) -> None:
         at_least("inner.horizon", self.horizon, 1)
+        if self.horizons is not None and not self.horizons:
+            raise ConfigError(
+                "inner.horizons is []; give horizons, such as [25,50,100], or null for inner.horizon only"
+            )
+        for horizon in self.horizons or ():
+            at_least("inner.horizons", horizon, 1)
         at_least("inner.batch_size", self.batch_size, 1)
         at_least("inner.stored_steps", self.stored_steps, 1)
         at_least("inner.window", self.window, 1)
@@ -62,6 +71,11 @@ class InnerConfig:
             at_least("inner.task_chunk", self.task_chunk, 1)
         if self.compile != "auto" and not isinstance(self.compile, bool):
             raise ConfigError(f"inner.compile is {self.compile!r}; choose one of auto, true, false")
+
+    @property
+    def longest(self) -> int:
+        """The longest horizon of meta-training."""
+        return max(self.horizons or [self.horizon])
 
     @property
     def chunk(self) -> int | None:

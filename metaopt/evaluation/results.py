@@ -8,6 +8,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from metaopt.files import write_text
 FORMAT = 1
 POLICY = "policy"
 RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "optuna", "scikit-learn")
-TASK_COLUMNS = ("task", "method", "loss", "accuracy", "diverged", "loss_minus_policy")
+TASK_COLUMNS = ("task", "method", "loss", "accuracy", "diverged", "loss_minus_policy", "loss_before")
 
 
 def write_results(comparison: Comparison, path: str | Path, search: Mapping[str, Any] | None = None) -> None:
@@ -75,8 +76,10 @@ def results_record(comparison: Comparison, versions: Mapping[str, str]) -> dict[
 def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
     """Write `tasks.csv`: a row per task and method, with full precision.
 
-    Columns: task (counted from 0), method, loss, accuracy (empty for regression), diverged (true or false), and
-    loss_minus_policy (empty for the policy itself); and member, the task's table, where tasks are draws from tables.
+    Columns: task (counted from 0), method, loss, accuracy (empty for regression), diverged (true or false),
+    loss_minus_policy (empty for the policy itself) and loss_before, that of the untrained network (empty for searches);
+    and member, the task's table, where tasks are draws from tables. A task that has diverged counts as its untrained
+    network, so that its loss is loss_before.
 
     Args:
         comparison: what was found; one of its methods is "policy".
@@ -92,7 +95,9 @@ def write_tasks_csv(comparison: Comparison, path: str | Path) -> None:
             accuracy = "" if method.accuracy is None else float(method.accuracy[task])
             diverged = "true" if method.diverged[task] else "false"
             difference = "" if method is policy else loss - float(policy.loss[task])
-            rows.writerow([task, name, loss, accuracy, diverged, difference, *comparison.members[task : task + 1]])
+            before = "" if isnan(method.curve[task, 0]) else float(method.curve[task, 0])
+            member = comparison.members[task : task + 1]
+            rows.writerow([task, name, loss, accuracy, diverged, difference, before, *member])
     write_text(path, text.getvalue())
 
 

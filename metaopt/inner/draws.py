@@ -60,6 +60,15 @@ def take_draws(draws: Draws, index: int | slice | Tensor) -> Draws:
     return Draws(noise, None if draws.order is None else draws.order[index])
 
 
+def lengthen_draws(draws: Draws, steps: int) -> Draws:
+    """The same draws with an order of `steps` steps at least, of which those that came last are for no training."""
+    order = draws.order
+    if order is None or order.shape[1] >= steps:
+        return draws
+    rest = order.new_zeros(len(order), steps - order.shape[1], order.shape[2])
+    return Draws(draws.noise, torch.cat([order, rest], 1))
+
+
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:
     """The same draws with noise in `dtype`, and all of them on `device` (None: where they are)."""
     noise = {name: tensor.to(device, dtype) for name, tensor in draws.noise.items()}

@@ -64,7 +64,7 @@ class Forward:
             rule = "tnc,tc->n" if summed else "tnc,tc->tn"
             return torch.einsum(rule, moved, by_carry), loss, accuracy, support_loss
 
-        return in_groups(tangents.program, tasks, draws, self.chunk, differentiate)
+        return in_groups(tangents.program, policy.span, tasks, draws, self.chunk, differentiate)
 
 
 def check_numbers(numbers: int) -> None:

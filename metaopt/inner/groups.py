@@ -35,7 +35,10 @@ class Group(NamedTuple):
 
 
 class PerPolicy(Generic[T]):
-    """Something that is made for a policy and an objective, and kept until another policy comes: a run has one."""
+    """Something that is made for a policy and an objective, and kept until another policy comes: a run has one.
+
+    The same policy for trainings of another length is no other.
+    """
 
     def __init__(self, make: Callable[[Policy, Objective], T]) -> None:
         self._make = make
@@ -43,13 +46,14 @@ class PerPolicy(Generic[T]):
 
     def __call__(self, policy: Policy, objective: Objective) -> T:
         """What was made last, or is made now."""
-        if self._last is None or self._last[0] is not policy or self._last[1] != objective:
+        if self._last is None or not self._last[0].is_but_for_span(policy) or self._last[1] != objective:
             self._last = policy, objective, self._make(policy, objective)
         return self._last[2]
 
 
 def in_groups(
     program: Program,
+    span: int,
     tasks: TaskBatch,
     draws: Draws,
     size: int,
@@ -60,6 +64,7 @@ def in_groups(
 
     Args:
         program: the training.
+        span: how many steps the policy takes it to last.
         tasks: [tasks] of them.
         draws: the randomness of their training.
         size: tasks in a group.
@@ -73,7 +78,8 @@ def in_groups(
         whole = n_tasks <= size
         some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
         noise = program.noise_vectors(some.noise)
-        return Group(hyper, Data(noise, part.support.x, part.support.y, some.order), part.query)
+        spans = noise.new_full((len(noise),), span, dtype=torch.int64)
+        return Group(hyper, Data(noise, part.support.x, part.support.y, some.order, spans), part.query)
 
     def found(one: Group) -> Hypergradients:
         with torch.no_grad():  # which each thread has of its own

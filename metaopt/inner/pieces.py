@@ -115,13 +115,13 @@ class Pieces:
         def curvature(params: Tensor, direction: Tensor, *task: Any) -> Tensor:
             return jvp(lambda p: gradient(p, *task), (params,), (direction,))[1]
 
-        def update(own: Tensor, now: Tensor, grads: Tensor, loss: Tensor, draws: Tensor) -> Tensor:
-            return self.program.update(own, now, grads, loss, draws, step)
+        def update(own: Tensor, now: Tensor, grads: Tensor, loss: Tensor, *task: Any) -> Tensor:
+            return self.program.update(own, now, grads, loss, Data(*task), step)
 
         params = before.detach()[:, :n_params]
         found, loss = _leaves(*side_by_side(gradient_and_loss, n_tasks)(params, *data))
         with torch.enable_grad():
-            after = side_by_side(update, n_tasks, self.summed)(learned, before, found, loss, data[0])
+            after = side_by_side(update, n_tasks, self.summed)(learned, before, found, loss, *data)
             by_values, by_carry, by_gradient, by_loss = torch.autograd.grad(
                 after, (learned, before, found, loss), cotangent, materialize_grads=True
             )

@@ -30,19 +30,22 @@ class Data(NamedTuple):
         x: support inputs, [tasks, support, *input].
         y: support targets, [tasks, support, ...].
         order: minibatch of each step, [tasks, steps, batch]; None: always the whole support set.
+        span: how many steps the policy takes each training to last, int64 [tasks]. An argument and no constant, so that
+            what was compiled serves every length.
     """
 
     noise: Tensor
     x: Tensor
     y: Tensor
     order: Tensor | None
+    span: Tensor
 
 
 class Program:
     """The pieces of training and differentiating, for one policy's structure and one objective.
 
     Args:
-        policy: gives the structure; its parameters' values are arguments of the functions.
+        policy: gives the structure; its parameters' values, and its span, are arguments of the functions.
         objective: losses and scores of the model.
 
     Attributes:
@@ -104,11 +107,11 @@ class Program:
         grads, loss = self._gradient(self.params.unpack(params), _batch(data, step))
         return self.params.pack(grads), loss
 
-    def update(self, values: Tensor, carry: Tensor, grads: Tensor, loss: Tensor, noise: Tensor, step: Step) -> Tensor:
+    def update(self, values: Tensor, carry: Tensor, grads: Tensor, loss: Tensor, data: Data, step: Step) -> Tensor:
         """What the task carries after the rule's update, [carry], given what `gradient` found."""
-        learned, draws = self.values.unpack(values), self.params.unpack(noise)
+        learned, draws = self.values.unpack(values), self.params.unpack(data.noise)
         now = self.carry.unpack(carry)
-        rule = self.policy.rule(draws, learned)
+        rule = self.policy.rule(draws, learned, data.span)
         params, state = rule.update(now["params"], self.params.unpack(grads), now["state"], step, loss)
         return self.carry.pack({"params": params, "state": state})
 
@@ -116,7 +119,7 @@ class Program:
         """One inner step: what the task carries after it, and the support loss before it."""
         learned, draws = self.values.unpack(values), self.params.unpack(data.noise)
         now = self.carry.unpack(carry)
-        rule = self.policy.rule(draws, learned)
+        rule = self.policy.rule(draws, learned, data.span)
         params, state, loss = inner_step(self._gradient, rule, now["params"], now["state"], _batch(data, step), step)
         return self.carry.pack({"params": params, "state": state}), loss
 

@@ -52,7 +52,7 @@ class Reverse:
         def differentiate(group: Group) -> tuple[Tensor, ...]:
             return function(group.hyper, *group.data, *group.query)
 
-        return in_groups(whole.program, tasks, draws, self.chunk, differentiate, self._workers)
+        return in_groups(whole.program, policy.span, tasks, draws, self.chunk, differentiate, self._workers)
 
 
 class _Whole:
@@ -65,7 +65,7 @@ class _Whole:
         self._functions: dict[tuple[int, bool], Any] = {}
 
     def function(self, horizon: int, summed: bool) -> Any:
-        """(numbers, noise, x, y, order, query x, query y) -> hypergradients, losses, accuracies, support losses."""
+        """(numbers, fields of `Data`, query x, query y) -> hypergradients, losses, accuracies, support losses."""
         if (horizon, summed) not in self._functions:
             self._functions[horizon, summed] = self._compiler(self._differentiated(horizon, summed))
         return self._functions[horizon, summed]
@@ -74,10 +74,17 @@ class _Whole:
         gradient = (constant_gradient if self._first_order else exact_gradient)(self.program.objective.loss)
 
         def train(
-            own: Tensor, noise: Tensor, x: Tensor, y: Tensor, order: Tensor | None, query_x: Tensor, query_y: Tensor
+            own: Tensor,
+            noise: Tensor,
+            x: Tensor,
+            y: Tensor,
+            order: Tensor | None,
+            span: Tensor,
+            query_x: Tensor,
+            query_y: Tensor,
         ) -> tuple[Tensor, Tensor, Tensor]:
             named, draws = self.program.hyper.unpack(own), self.program.params.unpack(noise)
-            start: Start = torch.func.functional_call(self.program.policy, named, (draws,))
+            start: Start = torch.func.functional_call(self.program.policy, named, (draws, span))
             params, support_loss = unroll(start, gradient, Batch(x, y), order, horizon)
             loss, accuracy = self.program.objective.outer(params, Batch(query_x, query_y))
             return loss, accuracy, support_loss

@@ -66,7 +66,7 @@ class Sweep:
         def differentiate(group: Group) -> tuple[Tensor, ...]:
             return _differentiate(pieces, group, windows, slots)
 
-        return in_groups(pieces.program, tasks, draws, self._chunk, differentiate, self._workers)
+        return in_groups(pieces.program, policy.span, tasks, draws, self._chunk, differentiate, self._workers)
 
 
 def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], slots: int) -> tuple[Tensor, ...]:

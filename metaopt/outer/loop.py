@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaopt.errors import MetaTrainingError
 from metaopt.inner.adapt import adapt
-from metaopt.inner.draws import Draws, cast_draws, draw, take_draws
+from metaopt.inner.draws import Draws, cast_draws, draw, lengthen_draws, take_draws
 from metaopt.inner.hypergradient import Hypergradients, summed_if_finite
 from metaopt.inner.padding import fit_to_width
 from metaopt.outer.means import finite_means
@@ -74,9 +74,13 @@ def meta_train(
     if state.iteration == 0:
         log(_validated(problem, settings, state, validation, ranks))
     while state.iteration < settings.iterations and not state.finished:
-        found = [differentiate(*both, state.generator, ranks) for both in zip(parts, counts, strict=True)]
-        log(outer_step(state, settings, found, ranks))
+        horizon = draw_horizon(parts[0].problem, state.generator)
+        now = [part.lasting(horizon) for part in parts]
+        found = [differentiate(*both, state.generator, ranks) for both in zip(now, counts, strict=True)]
+        record = outer_step(state, settings, found, ranks)
+        log({**record, "horizon": horizon} if parts[0].problem.horizons else record)
         state.iteration += 1
+        state.inner_steps += settings.meta_batch * horizon
         if state.iteration % settings.validate_every == 0 or state.iteration == settings.iterations:
             log(_validated(problem, settings, state, validation, ranks))
             state.finished = settings.patience is not None and state.stale >= settings.patience
@@ -93,8 +97,16 @@ def meta_train(
 def differentiate(part: Part, n: int, generator: torch.Generator, ranks: Ranks = ALONE) -> Hypergradients:
     """Hypergradients of this process's share of `n` meta-train tasks of a part."""
     problem = part.problem
-    own = own_share(ranks, *sample(problem, "meta_train", n, generator))
-    return summed_if_finite(problem.hypergradient, part.policy, problem.objective, *own, problem.horizon)
+    tasks, draws = own_share(ranks, *sample(problem, "meta_train", n, generator))
+    draws = lengthen_draws(draws, problem.longest)  # shapes stay, and with them what was compiled
+    return summed_if_finite(problem.hypergradient, part.policy, problem.objective, tasks, draws, problem.horizon)
+
+
+def draw_horizon(problem: InnerProblem, generator: torch.Generator) -> int:
+    """The horizon of the next iteration: the problem's own, or one of several."""
+    if not problem.horizons:
+        return problem.horizon
+    return problem.horizons[int(torch.randint(len(problem.horizons), (), generator=generator))]
 
 
 def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:

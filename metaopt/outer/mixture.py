@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from metaopt.errors import ConfigError
@@ -54,6 +54,12 @@ class Part(NamedTuple):
     name: str
     problem: InnerProblem
     policy: Policy
+
+    def lasting(self, horizon: int) -> Part:
+        """The same part with trainings of another length, of which the policy knows."""
+        if horizon == self.problem.horizon:
+            return self
+        return Part(self.name, replace(self.problem, horizon=horizon), self.policy.lasting(horizon))
 
 
 def parts_of(problem: InnerProblem | Mixture, policy: Policy) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ class InnerProblem:
         dtype: of parameters, tasks and draws.
         device: where these are; tasks and draws are sampled on the CPU and then moved there.
         inductive: scores by the batch statistics of other inputs; None where the model has no batch statistics.
+        horizons: of which each iteration of meta-training draws one in place of `horizon`; empty: it is always that.
     """
 
     family: TaskFamily
@@ -41,6 +43,17 @@ class InnerProblem:
     dtype: torch.dtype = torch.float32
     device: torch.device = CPU
     inductive: Inductive | None = None
+    horizons: tuple[int, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """The longest horizon of meta-training."""
+        return max(self.horizons, default=self.horizon)
+
+
+def horizons_in_words(horizons: Sequence[int]) -> str:
+    """ "horizon 50", or "horizons 25, 50, 100"."""
+    return f"horizon{'s' if len(horizons) > 1 else ''} {', '.join(map(str, horizons))}"
 
 
 @dataclass(frozen=True)

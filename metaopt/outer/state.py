@@ -41,6 +41,7 @@ class MetaState:
         dropped_in_a_row: consecutive iterations of which no task was left.
         metrics_bytes: length of the metrics file at this point.
         finished: meta-training is over, by its last iteration or by early stopping.
+        inner_steps: inner steps that meta-training has taken so far, summed over tasks.
     """
 
     policy: Policy
@@ -55,6 +56,7 @@ class MetaState:
     dropped_in_a_row: int = 0
     metrics_bytes: int = 0
     finished: bool = False
+    inner_steps: int = 0
 
 
 _NUMBERS: dict[str, type] = {
@@ -66,6 +68,7 @@ _NUMBERS: dict[str, type] = {
     "dropped_in_a_row": int,
     "metrics_bytes": int,
     "finished": bool,
+    "inner_steps": int,
 }
 
 
@@ -129,7 +132,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
             "use the version of metaopt that wrote it, or start again"
         )
     try:
-        return content, PolicyCard.from_json(json.loads(content["card"]), path)
+        card = PolicyCard.from_json(json.loads(content["card"]), path)
+        content.setdefault("inner_steps", card.config.get("meta_training_inner_steps", 0))  # earlier ones: there only
+        return content, card
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path} is damaged ({error}); start the run again in another run_dir") from error
 

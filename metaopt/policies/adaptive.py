@@ -186,7 +186,7 @@ def _losses(loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor) -> t
     return seen, kept
 
 
-def _position(step: int | Tensor, horizon: int, like: Tensor) -> list[Tensor]:
+def _position(step: int | Tensor, horizon: int | Tensor, like: Tensor) -> list[Tensor]:
     """How far training is: along a line, and at its very beginning."""
     at = torch.as_tensor(step, device=like.device).to(like.dtype)
     share = (at / horizon).clamp(max=1)

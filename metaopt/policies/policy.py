@@ -100,14 +100,15 @@ class Policy(nn.Module):
             start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
             self.init = nn.ParameterDict({encode(name): nn.Parameter(value) for name, value in start.items()})
 
-    def forward(self, noise: Params) -> Start:
+    def forward(self, noise: Params, span: Tensor | None = None) -> Start:
         """Initial parameters and update rule for one task.
 
         Args:
             noise: standard normal, of the shape of each parameter tensor; a learned initialisation ignores it.
+            span: stands in for the policy's own; a scalar.
         """
         values = self.values()
-        return Start(self.start(noise, values), self.rule(noise, values))
+        return Start(self.start(noise, values), self.rule(noise, values, span))
 
     def values(self) -> Values:
         """Everything that is learned, out of its logarithms: to be read once, and used in every task and step."""
@@ -155,8 +156,8 @@ class Policy(nn.Module):
             start[name] = mean + scale * epsilon
         return start
 
-    def rule(self, noise: Params, values: Values | None = None) -> UpdateRule:
-        """The update rule of a task; see `start` for the arguments."""
+    def rule(self, noise: Params, values: Values | None = None, span: Tensor | None = None) -> UpdateRule:
+        """The update rule of a task; see `start` and `forward` for the arguments."""
         values = self.values() if values is None else values
         lr = self.strength("lr", values)
         assert lr is not None, "settings are checked to have a learning rate"
@@ -171,7 +172,8 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
-        site = Site(self.roles, {name: moments.std for name, moments in self.moments.items()}, self.span)
+        stds = {name: moments.std for name, moments in self.moments.items()}
+        site = Site(self.roles, stds, self.span if span is None else span)
         rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
         return preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
 
@@ -225,6 +227,13 @@ class Policy(nn.Module):
         other = copy(self)
         other.span = steps
         return other
+
+    def is_but_for_span(self, other: Policy) -> bool:
+        """Whether both are the same policy, perhaps for trainings of different lengths; see `lasting`."""
+        if self is other:
+            return True
+        own, its = vars(self), vars(other)
+        return own.keys() == its.keys() and all(own[key] is its[key] for key in own if key != "span")
 
     def _factors(self) -> dict[str, Tensor]:
         """Factors of the schedules at each step, [horizon], by key of the table."""

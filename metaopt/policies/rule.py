@@ -78,12 +78,13 @@ class Site(NamedTuple):
     Attributes:
         roles: role of each parameter tensor; empty where the model does not say.
         stds: standard deviation of torch's own initialisation, by parameter tensor.
-        horizon: number of steps of this training.
+        horizon: number of steps of this training; a scalar int64 tensor where one compiled step serves trainings of
+            several lengths.
     """
 
     roles: Mapping[str, str]
     stds: Mapping[str, float]
-    horizon: int
+    horizon: int | Tensor
 
 
 class Start(NamedTuple):

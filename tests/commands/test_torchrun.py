@@ -101,6 +101,17 @@ def test_a_run_goes_on_in_two_processes_which_stop_together_and_then_in_one(tmp_
     assert_policies_close(folder, whole)
 
 
+def test_several_horizons_are_those_of_one_process(tmp_path):
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    overrides = [*SMALL, *FEW, *DIVIDED, "policy=adaptive", "inner.horizons=[2,3,5]", "evaluation.n_tasks=0"]
+    assert run_train(f"run_dir={whole}", *overrides) == 0
+    codes, _, err = end(start_two(f"run_dir={folder}", *overrides))
+    assert (codes, err) == ([0, 0], [])
+    found, expected = (read_metrics(path / "metrics.jsonl") for path in (folder, whole))
+    assert [row.get("horizon") for row in found] == [row.get("horizon") for row in expected]
+    assert_policies_close(folder, whole)
+
+
 def test_bad_input_that_only_the_first_process_sees_is_one_line_and_ends_both(tmp_path):
     (tmp_path / "thesis.tex").touch()
     codes, out, err = end(start_two(f"run_dir={tmp_path}", *SMALL))

@@ -144,12 +144,13 @@ def test_tasks_csv_agrees_with_results_json(found, tmp_path):
     write_results(found, tmp_path / "results.json")
     write_tasks_csv(found, tmp_path / "tasks.csv")
     rows = read_rows(tmp_path / "tasks.csv")
-    assert list(rows[0]) == ["task", "method", "loss", "accuracy", "diverged", "loss_minus_policy"]
+    assert list(rows[0]) == ["task", "method", "loss", "accuracy", "diverged", "loss_minus_policy", "loss_before"]
     assert [(row["task"], row["method"]) for row in rows] == [(t, m) for t in "012" for m in ("policy", "tuned")]
     for name, method in read_strictly(tmp_path / "results.json")["methods"].items():
         own = [row for row in rows if row["method"] == name]
         assert np.mean([float(row["loss"]) for row in own]) == method["loss"]["mean"]
         assert np.mean([float(row["accuracy"]) for row in own]) == method["accuracy"]["mean"]
+        assert [float(row["loss_before"]) for row in own] == [float(row["loss"]) + 1 for row in own]
         assert sum(row["diverged"] == "true" for row in own) == method["diverged"]
         if method["vs_policy"] is None:
             assert {row["loss_minus_policy"] for row in own} == {""}

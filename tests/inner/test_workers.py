@@ -131,7 +131,7 @@ def test_groups_go_to_workers_in_order_and_without_gradients_in_any_of_them():
         each = group.query.x.sum((1, 2))
         return group.hyper * each[:, None], each, 2 * each, group.data.x.sum((1, 2))
 
-    found = in_groups(program, problem.tasks, problem.draws, 2, differentiate, workers=3)
+    found = in_groups(program, problem.horizon, problem.tasks, problem.draws, 2, differentiate, workers=3)
     assert has_gradients == [False] * 3
     assert sorted(map(len, orders)) == [1, 2, 2]
     expected = problem.tasks.query.x.sum((1, 2))

@@ -73,7 +73,7 @@ def in_groups(
         whole = n_tasks <= size
         some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
         noise = program.noise_vectors(some.noise)
-        return Group(hyper, Data(noise, part.support.x, part.support.y, some.order), part.query)
+        return Group(hyper, Data(noise, *part.support, some.order, *some.loss), part.query)
 
     def found(one: Group) -> Hypergradients:
         with torch.no_grad():  # which each thread has of its own

@@ -29,6 +29,7 @@ class InnerProblem:
         dtype: of parameters, tasks and draws.
         device: where these are; tasks and draws are sampled on the CPU and then moved there.
         inductive: scores by the batch statistics of other inputs; None where the model has no batch statistics.
+        loss_noise: whether random numbers enter the inner losses.
     """
 
     family: TaskFamily
@@ -41,6 +42,7 @@ class InnerProblem:
     dtype: torch.dtype = torch.float32
     device: torch.device = CPU
     inductive: Inductive | None = None
+    loss_noise: bool = False
 
 
 @dataclass(frozen=True)

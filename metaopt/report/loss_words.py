@@ -37,7 +37,7 @@ def _dropout(reading: PolicyReading) -> list[str]:
         return [f"Gaussian dropout{fixed} {where} has rate {compact(rates[high])}."]
     if rates[high] < ALIKE * rates[low]:
         both = f"{compact(rates[low], 2)} to {compact(rates[high], 2)}"
-        return [f"Gaussian dropout{fixed} has about the same rate before all layers: {both}."]
+        return [f"Gaussian dropout{fixed} has about the same rate before all layers but the first: {both}."]
     return [
         f"Gaussian dropout{fixed} is strongest before {high} (rate {compact(rates[high])}) and weakest before {low} "
         f"({compact(rates[low])})."

@@ -18,7 +18,7 @@ from metaopt.models.model import Hidden, Model, intercepted
 from metaopt.models.objective import Objective, Outer, objective_of
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Start, UpdateRule
-from metaopt.trees import detached, stacked, take_tasks
+from metaopt.trees import stacked, take_tasks
 from metaopt.types import Batch, Kind, Loss, Params, TaskBatch
 
 
@@ -110,17 +110,18 @@ class ThroughHigher:
                 fast = dict(zip(self._names, fmodel.parameters(), strict=True))
                 batch = minibatch(task.support, draws.order, step)
                 loss = step_loss(functional.loss, start.inner, draws.loss, step)
-                support_loss = loss(fast, batch)
-                optimizer.loss = loss(detached(fast), batch) if self._first_order else support_loss
-                cut = partial(_with_constant_params, loss, fast, batch) if self._first_order else None
-                optimizer.step(support_loss, grad_callback=cut)
+                constant = _with_constant_params(loss, fast, batch) if self._first_order else None
+                support_loss = loss(fast, batch)  # the last call, since the model takes its parameters for its own
+                optimizer.loss = support_loss if constant is None else constant[1]
+                optimizer.step(support_loss, grad_callback=constant and (lambda _, constant=constant: constant[0]))
             fast = dict(zip(self._names, fmodel.parameters(), strict=True))
             loss, accuracy = functional.outer(fast, task.query)
             grads = torch.autograd.grad(loss, list(hyper.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(hyper, grads, strict=True)), loss.detach(), accuracy.detach(), support_loss.detach()
 
 
-def _with_constant_params(loss: Loss, params: Params, batch: Batch, _grads: list[Tensor]) -> list[Tensor]:
-    """The gradient once more, where the parameters are constants and only what enters the loss is not."""
+def _with_constant_params(loss: Loss, params: Params, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """Gradient and loss where the parameters are constants, and only what enters the loss is not."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    return list(torch.autograd.grad(loss(leaves, batch), list(leaves.values()), create_graph=True))
+    value = loss(leaves, batch)
+    return list(torch.autograd.grad(value, list(leaves.values()), create_graph=True)), value

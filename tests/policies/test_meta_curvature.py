@@ -84,7 +84,7 @@ def test_only_the_gradient_of_the_loss_is_transformed_and_not_the_regularisation
     settings = PolicySettings(lr=fixed(0.1), l2=fixed(0.3), preconditioner="curvature")
     policy = make_policy(settings)
     params, grads = tree(1), tree(2)
-    _, rule = policy(tree(0))
+    _, rule, _ = policy(tree(0))
     found, _ = rule.update(params, grads, rule.init(params), 0)
     for name in ("hidden.weight", "hidden.bias"):
         matrix = curvature(policy, name, 0)

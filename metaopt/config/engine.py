@@ -66,12 +66,12 @@ def check_loss(settings: PolicySettings, task: TaskSpec) -> None:
     if settings.label_smoothing.mode != "off" and task.kind is Kind.regression:
         raise ConfigError(
             f"policy.label_smoothing.mode is {settings.label_smoothing.mode}, but the tasks are regressions, whose "
-            "targets are no classes; use policy.label_smoothing.mode=off"
+            "targets are no classes; meta-train with policy.label_smoothing.mode=off"
         )
     if settings.input_noise.mode != "off" and task.vocabulary is not None:
         raise ConfigError(
-            f"policy.input_noise.mode is {settings.input_noise.mode}, but the tasks' inputs are ids of words, to which "
-            "nothing can be added; use policy.input_noise.mode=off"
+            f"policy.input_noise.mode is {settings.input_noise.mode}, but the tasks' inputs are ids of "
+            f"{task.vocabulary} words, to which nothing can be added; meta-train with policy.input_noise.mode=off"
         )
 
 

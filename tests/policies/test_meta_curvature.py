@@ -74,7 +74,7 @@ def test_with_identities_the_step_is_what_it_is_without(others):
     policy.load_state_dict({name: own.get(name, p) for name, p in policy.named_parameters()})
     ends = []
     for each in (plain, policy):
-        start, rule = each(tree(0))
+        start, rule, _ = each(tree(0))
         ends.append(trained(rule, start, HORIZON)[-1])
     for name in SHAPES:
         assert torch.equal(ends[0][name], ends[1][name]), name

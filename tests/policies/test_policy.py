@@ -169,7 +169,7 @@ def test_the_policy_is_a_pure_function_of_its_parameters_and_the_noise():
     noise = tree(0)
     kept = {name: epsilon.clone() for name, epsilon in noise.items()}
     moved = {name: p.detach() + 1 for name, p in policy.named_parameters()}
-    start, rule = torch.func.functional_call(policy, moved, (noise,))
+    start, rule, _ = torch.func.functional_call(policy, moved, (noise,))
     torch.testing.assert_close(start["hidden.weight"], torch.e * policy.start(noise)["hidden.weight"])
     # The rule goes on using the parameters of its call, after the call.
     zero = {name: torch.zeros_like(p) for name, p in start.items()}

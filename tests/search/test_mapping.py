@@ -287,3 +287,17 @@ def test_multipliers_make_a_difference_on_the_bench():
         for m in (0.25, 4.0)
     )
     assert low != high
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=["held out", "folds"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_candidates_train_on_what_the_policy_makes_of_the_loss(options, batch_size):
+    setting = make_setting(REGULARISED, **options)
+    tasks = classification()
+    space, _ = space_of(setting)
+    plain = space.first[0] | ({} if batch_size is None else {"batch_size": batch_size})
+    quiet = plain | {"dropout_multiplier": 1e-9, "input_noise_multiplier": 1e-9}
+    requests = [Request(2, space.candidate(point, HORIZON)) for point in (plain, plain, quiet)]
+    first, again, other = Bench(setting, tasks, make_draws(setting, tasks)).run(requests, lambda *_: True)
+    assert first.value == again.value
+    assert first.value != other.value

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.draws import Draws, take_draws, task_dims
 from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
 from metaopt.models.objective import Inductive, Objective
 from metaopt.policies.rule import Learner, LossNoise
@@ -79,8 +79,7 @@ def adapt(
                 params, state, _ = inner_step(gradient, rule, params, state, batch, step)
         return tuple(torch.stack(each) for each in zip(*scores, strict=True))
 
-    order_dim, *loss_dims = (None if tensor is None else 0 for tensor in (draws.order, *draws.loss))
-    side_by_side = torch.func.vmap(train, in_dims=(0, order_dim, LossNoise(*loss_dims), 0, 0))  # type: ignore[arg-type]
+    side_by_side = torch.func.vmap(train, in_dims=(*task_dims(draws), 0, 0))
     results: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks), chunk):

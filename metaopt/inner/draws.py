@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,15 @@ def take_draws(draws: Draws, index: int | slice | Tensor) -> Draws:
     noise = {name: tensor[index] for name, tensor in draws.noise.items()}
     loss = LossNoise(*(None if tensor is None else tensor[index] for tensor in draws.loss))
     return Draws(noise, None if draws.order is None else draws.order[index], loss)
+
+
+def task_dims(draws: Draws) -> tuple[Any, ...]:
+    """Where the tasks are, for `vmap`, in each field of the draws; None where there is nothing."""
+
+    def dim(tensor: Tensor | None) -> int | None:
+        return None if tensor is None else 0
+
+    return 0, dim(draws.order), LossNoise(*map(dim, draws.loss))  # type: ignore[arg-type]
 
 
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:

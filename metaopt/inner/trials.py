@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.draws import Draws, take_draws, task_dims
 from metaopt.inner.unroll import unroll
 from metaopt.models.objective import Objective
 from metaopt.policies.rule import LossNoise, Start
@@ -71,8 +71,7 @@ def train_trials(
         params, _ = unroll(configured(own, noise), objective.loss, support, order, horizon, loss_noise)
         return (*objective.scores(params, query), *objective.scores(params, test))
 
-    order_dim, *loss_dims = (None if tensor is None else 0 for tensor in (draws.order, *draws.loss))
-    side_by_side = torch.func.vmap(train, in_dims=(0, 0, order_dim, LossNoise(*loss_dims), 0, 0, 0))  # type: ignore[arg-type]
+    side_by_side = torch.func.vmap(train, in_dims=(0, *task_dims(draws), 0, 0, 0))
     found = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks) if index is None else len(index), chunk):

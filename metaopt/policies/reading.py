@@ -69,7 +69,9 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
         numbers = {name: float(value) for name, value in found.items() if value is not None}
         matrices = {name: tuple(map(_plain, own)) for name, own in policy.matrices().items()}
     momentum = None if mu is None else float(mu)
-    return PolicyReading(strengths, factors, momentum, input_shape, policy.settings.learned(), matrices, numbers=numbers)
+    return PolicyReading(
+        strengths, factors, momentum, input_shape, policy.settings.learned(), matrices, numbers=numbers
+    )
 
 
 def _plain(value: Tensor | float) -> np.ndarray:

@@ -31,6 +31,15 @@ def loss_problem(kind=Kind.classification, granularity="tensor", widths=(4, 3), 
     return make_problem(settings, model, kind, **({"horizon": 3, "batch_size": 4} | options))
 
 
+def loss_adaptive_problem(**options):
+    """With a rule that reads the loss, on which what enters the loss has a hold of its own."""
+    settings = loss_settings(
+        lr=StrengthSettings("learned", 0.1, "global"), rule="adaptive", preconditioner="second_moment"
+    )
+    model = mlp(TaskSpec(Kind.classification, (3,), CLASSES), [4, 3], "tanh")
+    return make_problem(settings, model, **({"horizon": 3, "batch_size": 4} | options))
+
+
 def loss_conv4_problem(norm="layer", **options):
     """With four places for dropout."""
     settings = loss_settings(init=InitSettings("scaled", "tensor"))

@@ -1,8 +1,10 @@
 """Label smoothing, dropout and input noise in training, and the hypergradients by them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from inner_loss_problems import LOSS_PARAMETERS, loss_conv4_problem, loss_problem, loss_settings
+from inner_loss_problems import LOSS_PARAMETERS, loss_adaptive_problem, loss_conv4_problem, loss_problem, loss_settings
 from inner_models import MODELS, WORDS
 from inner_modes import ALL, EXACT, FIRST_ORDER
 from inner_problems import (
@@ -21,6 +23,7 @@ from metaopt.inner.draws import take_draws
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
+from metaopt.inner.trace import trace_multipliers
 from metaopt.inner.unroll import unroll
 from metaopt.policies.rule import LossNoise
 from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
@@ -33,9 +36,11 @@ PROBLEMS = {
     "global": lambda: loss_problem(granularity="global"),
     "role": lambda: loss_problem(granularity="role", widths=(4, 3, 3)),
     "one_task": lambda: loss_problem(n_tasks=1),
+    "adaptive": loss_adaptive_problem,
     "conv4": loss_conv4_problem,
     "conv4_batch": lambda: loss_conv4_problem("batch"),
 }
+OFF = {name: StrengthSettings("off", 0.1) for name in ("label_smoothing", "dropout", "input_noise")}
 NUMBERS = {"regression": 3, "global": 3, "conv4": 6, "conv4_batch": 6}
 OTHERS = [name for name in MODELS if name in ("resnet-layer", "columns", "sequence", "words", "rows")]
 
@@ -92,16 +97,17 @@ def test_the_engines_agree(name, first_order):
     )
 
 
-@pytest.mark.parametrize("name", ["classification", "regression", "one_task", "conv4"])
+@pytest.mark.parametrize("name", ["classification", "regression", "one_task", "adaptive", "conv4"])
 @pytest.mark.parametrize("mode", EXACT)
 def test_exact_modes_agree_with_reverse_mode(mode, name):
     problem = PROBLEMS[name]()
     assert_same(problem.hypergradients(EXACT[mode]()), problem.hypergradients(Reverse()))
 
 
+@pytest.mark.parametrize("name", ["classification", "adaptive"])
 @pytest.mark.parametrize("mode", FIRST_ORDER)
-def test_without_second_derivatives_modes_agree_with_first_order(mode):
-    problem = loss_problem()
+def test_without_second_derivatives_modes_agree_with_first_order(mode, name):
+    problem = PROBLEMS[name]()
     assert_same(problem.hypergradients(FIRST_ORDER[mode]()), problem.hypergradients(Reverse(first_order=True)))
 
 
@@ -163,6 +169,19 @@ def test_steps_and_tasks_have_noise_of_their_own_and_the_same_when_asked_again()
     unmoved = make_problem(still, tiny_mlp(), horizon=2, n_tasks=1)
     losses = {horizon: unmoved._replace(horizon=horizon).hypergradients(Reverse()).support_loss for horizon in (1, 2)}
     assert losses[1] != losses[2]
+
+
+def test_what_a_rule_does_is_traced_on_the_loss_that_it_trains_on():
+    problem = loss_adaptive_problem()
+    arguments = (problem.objective, problem.tasks, problem.draws, problem.horizon)
+    with torch.no_grad():
+        plain = make_problem(replace(problem.policy.settings, **OFF), problem.model)
+        own = {n: p for n, p in problem.policy.named_parameters() if not n.startswith(LOSS_PARAMETERS)}
+        plain.policy.load_state_dict(own)
+        found, without = (trace_multipliers(policy, *arguments)["lr"] for policy in (problem.policy, plain.policy))
+    for name, factors in found.items():
+        assert factors.shape == (2, 3)
+        assert not torch.equal(factors, without[name])
 
 
 def test_only_the_loss_that_is_trained_on_is_perturbed():

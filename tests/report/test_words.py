@@ -28,7 +28,9 @@ def said(
 ):
     arrays = {q: {n: np.asarray(v, np.float64) for n, v in tensors.items()} for q, tensors in (strengths or {}).items()}
     factors = {name: np.asarray(values, np.float64) for name, values in (schedule or {}).items()}
-    reading = PolicyReading(arrays, factors, momentum, (1, 8, 8), frozenset(learned), matrices or {}, numbers or {})
+    reading = PolicyReading(
+        arrays, factors, momentum, (1, 8, 8), frozenset(learned), matrices or {}, numbers=numbers or {}
+    )
     return reading_in_words(reading, roles or {})
 
 

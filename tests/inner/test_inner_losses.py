@@ -97,8 +97,15 @@ def test_the_engines_agree(name, first_order):
     )
 
 
-@pytest.mark.parametrize("name", ["classification", "regression", "one_task", "adaptive", "conv4"])
-@pytest.mark.parametrize("mode", EXACT)
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        (mode, name)
+        for mode in EXACT
+        for name in ("classification", "regression", "one_task", "adaptive", "conv4")
+        if (mode, name) != ("forward", "adaptive")  # which has too many numbers
+    ],
+)
 def test_exact_modes_agree_with_reverse_mode(mode, name):
     problem = PROBLEMS[name]()
     assert_same(problem.hypergradients(EXACT[mode]()), problem.hypergradients(Reverse()))

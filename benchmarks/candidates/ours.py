@@ -23,8 +23,9 @@ from metaopt.models.model import Model
 from metaopt.outer.loop import outer_step
 from metaopt.outer.problem import OuterSettings
 from metaopt.outer.state import new_state
-from metaopt.policies.policy import Policy, encode
+from metaopt.policies.policy import Policy
 from metaopt.policies.settings import InitSettings, PolicySettings, StrengthSettings
+from metaopt.policies.tables import encode
 from metaopt.types import Batch, Kind, Params, TaskBatch, TaskSpec
 
 METHODS = (

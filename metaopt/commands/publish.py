@@ -22,6 +22,7 @@ from metaopt.report.console import comparison_table
 from metaopt.report.figures import save_figures
 from metaopt.report.headline import headline
 from metaopt.report.html import ReportContent, write_report
+from metaopt.report.loss_words import loss_in_words
 from metaopt.search.account_record import account_rows
 from metaopt.tracking.tracker import Rows
 
@@ -86,6 +87,8 @@ def publish(
         console.print(comparison_table(shown))
         if beside is not None:
             tell(beside, comparison, files, console)
+    for sentence in loss_in_words(reading):
+        console.print(sentence, highlight=False)
     into.figures += save_figures(comparisons[0] if comparisons else None, reading, files.figures, account)
     if comparisons:
         first = comparisons[0]

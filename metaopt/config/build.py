@@ -15,6 +15,7 @@ from metaopt.config.engine import (
     build_inductive,
     build_objective,
     check_engine,
+    check_loss,
     check_numbers_of,
     check_padding,
     plan_for,
@@ -161,6 +162,7 @@ def build_problem(
     family = build_family(tasks)
     network = build_model(model, family.spec)
     check_padding(family.spec, network)
+    check_loss(settings, family.spec)
     return InnerProblem(
         family=family,
         model=network,
@@ -173,6 +175,7 @@ def build_problem(
         device=device,
         inductive=build_inductive(network, family.spec, inner.dtype),
         horizons=tuple(inner.horizons or ()),
+        loss_noise=settings.draws_noise(),
     )
 
 

@@ -23,7 +23,7 @@ from metaopt.inner.program import Program
 from metaopt.inner.reverse import Reverse
 from metaopt.inner.through_higher import ThroughHigher
 from metaopt.inner.truncated import Truncated
-from metaopt.models.model import Model, count_activations
+from metaopt.models.model import Hidden, Model, count_activations
 from metaopt.models.objective import Inductive, Objective, Outer, Scores, objective_of
 from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
@@ -31,7 +31,7 @@ from metaopt.outer.ranks import place
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
-from metaopt.types import CPU, Params, TaskSpec
+from metaopt.types import CPU, Kind, Params, TaskSpec
 
 MEASURED_TASKS = 16
 """Tasks on which chunks are measured, at most."""
@@ -65,6 +65,20 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
     if inner.dtype == "bfloat16" and not has_bfloat16(device):
         processor = "processor" if device == CPU else "GPU"
         raise ConfigError(f"inner.dtype is bfloat16, which this {processor} does not have; use float32")
+
+
+def check_loss(settings: PolicySettings, task: TaskSpec) -> None:
+    """Raises ConfigError where what enters the inner loss makes no sense on these tasks."""
+    if settings.label_smoothing.mode != "off" and task.kind is Kind.regression:
+        raise ConfigError(
+            f"policy.label_smoothing.mode is {settings.label_smoothing.mode}, but the tasks are regressions, whose "
+            "targets are no classes; meta-train with policy.label_smoothing.mode=off"
+        )
+    if settings.input_noise.mode != "off" and task.vocabulary is not None:
+        raise ConfigError(
+            f"policy.input_noise.mode is {settings.input_noise.mode}, but the tasks' inputs are ids of "
+            f"{task.vocabulary} words, to which nothing can be added; meta-train with policy.input_noise.mode=off"
+        )
 
 
 def check_padding(task: TaskSpec, model: Model) -> None:
@@ -104,9 +118,9 @@ def _apply(model: Model, dtype: str) -> Callable[..., Tensor]:
     if dtype != "bfloat16":
         return model.apply
 
-    def apply(params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
+    def apply(params: Params, x: Tensor, reference: Tensor | None = None, hidden: Hidden | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            return model.apply(params, x, reference).float()
+            return model.apply(params, x, reference, hidden).float()
 
     return apply
 

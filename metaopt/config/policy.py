@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
+from metaopt.policies.settings import (
+    DROPOUT,
+    INPUT_NOISE,
+    SMOOTHING,
+    InitSettings,
+    MomentumSettings,
+    PolicySettings,
+    StrengthSettings,
+)
 
 
 @dataclass
@@ -48,6 +56,9 @@ class PolicyConfig:
     preconditioner: str = "off"
     schedule_knots: Optional[int] = None  # noqa: UP045
     rule: str = "strengths"
+    label_smoothing: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=SMOOTHING.value))
+    dropout: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=DROPOUT.value))
+    input_noise: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=INPUT_NOISE.value))
 
     def settings(self) -> PolicySettings:
         """The same as a policy's own, checked settings."""
@@ -67,4 +78,7 @@ class PolicyConfig:
             preconditioner=self.preconditioner,  # type: ignore[arg-type]
             schedule_knots=self.schedule_knots,
             rule=self.rule,  # type: ignore[arg-type]
+            label_smoothing=strength(self.label_smoothing),
+            dropout=strength(self.dropout),
+            input_noise=strength(self.input_noise),
         )

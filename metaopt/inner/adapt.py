@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, take_draws
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
+from metaopt.inner.draws import Draws, take_draws, task_dims
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
 from metaopt.models.objective import Inductive, Objective
-from metaopt.policies.rule import Learner
+from metaopt.policies.rule import Learner, LossNoise
 from metaopt.trees import chunks, count_tasks, take_tasks
 from metaopt.types import Batch, Params, TaskBatch
 
@@ -62,11 +62,12 @@ def adapt(
         Losses and accuracies, one point for each distinct entry of `record`, in increasing order.
     """
     points = frozenset((0, horizon) if record is None else record)
-    gradient = exact_gradient(objective.loss)
 
-    def train(noise: Params, order: Tensor | None, support: Batch, scored: Batch) -> tuple[Tensor, ...]:
+    def train(
+        noise: Params, order: Tensor | None, loss_noise: LossNoise, support: Batch, scored: Batch
+    ) -> tuple[Tensor, ...]:
         ways = [objective.scores] if inductive is None else [objective.scores, inductive(support.x)]
-        params, rule = learner(noise)
+        params, rule, inner = learner(noise)
         state = rule.init(params)
         scores: list[list[Tensor]] = []
         for step in range(horizon + 1):
@@ -74,20 +75,21 @@ def adapt(
                 scores.append([score for way in ways for score in way(params, scored)])
             if step < horizon:
                 batch = minibatch(support, order, step)
+                gradient = exact_gradient(step_loss(objective.loss, inner, loss_noise, step))
                 params, state, _ = inner_step(gradient, rule, params, state, batch, step)
         return tuple(torch.stack(each) for each in zip(*scores, strict=True))
 
-    side_by_side = torch.func.vmap(train, in_dims=(0, None if draws.order is None else 0, 0, 0))
+    side_by_side = torch.func.vmap(train, in_dims=(*task_dims(draws), 0, 0))
     results: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks), chunk):
             part, some = take_tasks(tasks, group), take_draws(draws, group)
             scored = part.query if on == "query" else part.test
             if chunk > 1:
-                results.append(side_by_side(some.noise, some.order, part.support, scored))
+                results.append(side_by_side(*some, part.support, scored))
             else:
                 task, alone = take_tasks(part, 0), take_draws(some, 0)
-                found = train(alone.noise, alone.order, task.support, task.query if on == "query" else task.test)
+                found = train(*alone, task.support, task.query if on == "query" else task.test)
                 results.append(tuple(each[None] for each in found))
             if progress is not None:
                 progress(count_tasks(part))

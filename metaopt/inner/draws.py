@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaopt.policies.loss_strengths import BANK_SIZE
+from metaopt.policies.rule import LossNoise
 from metaopt.types import Params
 
 
@@ -17,10 +19,12 @@ class Draws(NamedTuple):
     Attributes:
         noise: standard normal, [tasks, *shape] for each of the model's parameter tensors.
         order: which support examples make the minibatch of each step, [tasks, steps, batch]; None: always all of them.
+        loss: what enters the inner losses, [tasks, *] each.
     """
 
     noise: Params
     order: Tensor | None
+    loss: LossNoise = LossNoise()
 
 
 def draw(
@@ -30,6 +34,7 @@ def draw(
     batch_size: int | None,
     n_support: int,
     generator: torch.Generator,
+    loss_noise: bool = False,
 ) -> Draws:
     """Draws noise and minibatch order for training on `n_tasks` tasks.
 
@@ -40,24 +45,37 @@ def draw(
         batch_size: examples in a minibatch; None, or a size that covers the support set, means all examples.
         n_support: examples in each task's support set.
         generator: the only source of randomness.
+        loss_noise: whether random numbers enter the inner losses. They are drawn last: what else is drawn is the same
+            without them.
 
     Returns:
         Noise, and an order in which each task goes through its support set in epochs, each in a new random order;
         a minibatch may span the end of one epoch and the beginning of the next.
     """
     noise = {name: torch.randn(n_tasks, *shape, generator=generator) for name, shape in shapes.items()}
-    if batch_size is None or batch_size >= n_support:
-        return Draws(noise, None)
-    epochs = -(-horizon * batch_size // n_support)
-    keys = torch.rand(n_tasks, epochs, n_support, generator=generator)
-    order = keys.argsort(-1).flatten(1)[:, : horizon * batch_size]
-    return Draws(noise, order.reshape(n_tasks, horizon, batch_size))
+    order = None
+    if batch_size is not None and batch_size < n_support:
+        epochs = -(-horizon * batch_size // n_support)
+        keys = torch.rand(n_tasks, epochs, n_support, generator=generator)
+        order = keys.argsort(-1).flatten(1)[:, : horizon * batch_size].reshape(n_tasks, horizon, batch_size)
+    bank = torch.randn(n_tasks, BANK_SIZE, generator=generator) if loss_noise else None
+    return Draws(noise, order, LossNoise(bank))
 
 
 def take_draws(draws: Draws, index: int | slice | Tensor) -> Draws:
     """The draws of the tasks at `index`; an int takes one task and drops the dimension."""
     noise = {name: tensor[index] for name, tensor in draws.noise.items()}
-    return Draws(noise, None if draws.order is None else draws.order[index])
+    loss = LossNoise(*(None if tensor is None else tensor[index] for tensor in draws.loss))
+    return Draws(noise, None if draws.order is None else draws.order[index], loss)
+
+
+def task_dims(draws: Draws) -> tuple[Any, ...]:
+    """Where the tasks are, for `vmap`, in each field of the draws; None where there is nothing."""
+
+    def dim(tensor: Tensor | None) -> int | None:
+        return None if tensor is None else 0
+
+    return 0, dim(draws.order), LossNoise(*map(dim, draws.loss))  # type: ignore[arg-type]
 
 
 def lengthen_draws(draws: Draws, steps: int) -> Draws:
@@ -72,4 +90,5 @@ def lengthen_draws(draws: Draws, steps: int) -> Draws:
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:
     """The same draws with noise in `dtype`, and all of them on `device` (None: where they are)."""
     noise = {name: tensor.to(device, dtype) for name, tensor in draws.noise.items()}
-    return Draws(noise, None if draws.order is None else draws.order.to(device, draws.order.dtype))
+    loss = LossNoise(*(None if tensor is None else tensor.to(device, dtype) for tensor in draws.loss))
+    return Draws(noise, None if draws.order is None else draws.order.to(device, draws.order.dtype), loss)

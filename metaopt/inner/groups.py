@@ -79,7 +79,7 @@ def in_groups(
         some, part = (draws, tasks) if whole else (take_draws(draws, index), take_tasks(tasks, index))
         noise = program.noise_vectors(some.noise)
         spans = noise.new_full((len(noise),), span, dtype=torch.int64)
-        return Group(hyper, Data(noise, part.support.x, part.support.y, some.order, spans), part.query)
+        return Group(hyper, Data(noise, *part.support, some.order, spans, *some.loss), part.query)
 
     def found(one: Group) -> Hypergradients:
         with torch.no_grad():  # which each thread has of its own

@@ -16,6 +16,7 @@ def fit_to_width(tasks: TaskBatch, draws: Draws, input_layer: Sequence[str]) -> 
     Absent columns become 0, so that the weights that meet them neither do anything nor get a gradient. A linear layer
     is initialised in proportion to 1/sqrt(inputs): the noise of the input layer is rescaled from the padded to the
     task's own number of inputs, so that a fresh or scaled initialisation is that of a network of the task's own width.
+    Noise that enters the loss is told which columns there are, so that absent ones stay 0.
 
     Args:
         tasks: flat inputs, [tasks, examples, columns].
@@ -35,4 +36,5 @@ def fit_to_width(tasks: TaskBatch, draws: Draws, input_layer: Sequence[str]) -> 
     weight = input_layer[0]
     noise[weight] = noise[weight] * present.unsqueeze(1)
     filled = (Batch(torch.where(torch.isnan(batch.x), 0.0, batch.x), batch.y) for batch in tasks)
-    return TaskBatch(*filled), Draws(noise, draws.order)
+    loss = draws.loss if draws.loss.bank is None else draws.loss._replace(present=present.to(draws.loss.bank.dtype))
+    return TaskBatch(*filled), Draws(noise, draws.order, loss)

@@ -105,30 +105,41 @@ class Pieces:
     ) -> tuple[Tensor, Tensor]:
         """The same with update and gradient differentiated apart, the gradient in forward mode if at all."""
         n_tasks, n_params = len(before), self.program.params.size
+        whole = self.program.policy.settings.learns_loss()  # whether the gradient depends on the values
 
-        def gradient(params: Tensor, *task: Any) -> Tensor:
-            return self.program.gradient(params, Data(*task), step)[0]
+        def gradient_and_loss(own: Tensor, params: Tensor, *task: Any) -> tuple[Tensor, Tensor]:
+            return self.program.gradient(own, params, Data(*task), step)
 
-        def gradient_and_loss(params: Tensor, *task: Any) -> tuple[Tensor, Tensor]:
-            return self.program.gradient(params, Data(*task), step)
+        def slopes(own: Tensor, params: Tensor, *task: Any) -> tuple[Tensor, ...]:
+            """Derivatives of the loss by the parameters, the last, and before it by the values if they enter it."""
+            if whole:
+                return self.program.slopes(own, params, Data(*task), step)
+            return gradient_and_loss(own, params, *task)[:1]
 
-        def curvature(params: Tensor, direction: Tensor, *task: Any) -> Tensor:
-            return jvp(lambda p: gradient(p, *task), (params,), (direction,))[1]
+        def through_loss(
+            own: Tensor, params: Tensor, by_gradient: Tensor, by_loss: Tensor, *task: Any
+        ) -> tuple[Tensor, ...]:
+            # Mixed derivatives may be taken in either order: along the parameters, those by the values move as well.
+            found, moved = jvp(lambda p: slopes(own, p, *task), (params,), (by_gradient,))
+            return tuple(move + by_loss * slope for move, slope in zip(moved, found, strict=True))
 
         def update(own: Tensor, now: Tensor, grads: Tensor, loss: Tensor, *task: Any) -> Tensor:
             return self.program.update(own, now, grads, loss, Data(*task), step)
 
-        params = before.detach()[:, :n_params]
-        found, loss = _leaves(*side_by_side(gradient_and_loss, n_tasks)(params, *data))
+        values, params = learned.detach(), before.detach()[:, :n_params]
+        found, loss = _leaves(*side_by_side(gradient_and_loss, n_tasks, self.summed)(values, params, *data))
         with torch.enable_grad():
             after = side_by_side(update, n_tasks, self.summed)(learned, before, found, loss, *data)
             by_values, by_carry, by_gradient, by_loss = torch.autograd.grad(
                 after, (learned, before, found, loss), cotangent, materialize_grads=True
             )
-        if self._second == "forward":
-            through_loss = side_by_side(curvature, n_tasks)(params, by_gradient, *data).detach()
-            through_loss = through_loss + by_loss[:, None] * found.detach()  # for a rule that reads the loss
-            by_carry = by_carry + torch.nn.functional.pad(through_loss, (0, before.shape[1] - n_params))
+        if whole or self._second == "forward":
+            both = side_by_side(through_loss, n_tasks, self.summed)(values, params, by_gradient, by_loss, *data)
+            *by_own, by_params = (each.detach() for each in both)
+            for each in by_own:
+                by_values = by_values + (each.sum(0) if self.summed else each)
+            if self._second == "forward":
+                by_carry = by_carry + torch.nn.functional.pad(by_params, (0, before.shape[1] - n_params))
         return by_values, by_carry
 
     def _leave(self, hyper: Tensor, noise: Tensor, cotangent: Tensor, collected: Tensor) -> Tensor:

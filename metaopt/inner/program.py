@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
 from metaopt.layout import Layout
 from metaopt.models.objective import Objective
-from metaopt.policies.policy import Policy
-from metaopt.types import Batch, Params
+from metaopt.policies.policy import Policy, Values
+from metaopt.policies.rule import LossNoise
+from metaopt.types import Batch, Loss, Params
 
 Step: TypeAlias = "int | Tensor"
 
@@ -32,6 +33,7 @@ class Data(NamedTuple):
         order: minibatch of each step, [tasks, steps, batch]; None: always the whole support set.
         span: how many steps the policy takes each training to last, int64 [tasks]. An argument and no constant, so that
             what was compiled serves every length.
+        bank, present: see `LossNoise`, [tasks, *].
     """
 
     noise: Tensor
@@ -39,6 +41,8 @@ class Data(NamedTuple):
     y: Tensor
     order: Tensor | None
     span: Tensor
+    bank: Tensor | None = None
+    present: Tensor | None = None
 
 
 class Program:
@@ -60,7 +64,6 @@ class Program:
         self._parameters = list(policy.parameters())
         self.objective = objective
         self._zeros = torch.zeros(0)
-        self._gradient = exact_gradient(objective.loss)
         own = {name: p.detach() for name, p in policy.named_parameters()}
         self.hyper = Layout.of(own)
         self.params = Layout({name: policy.shapes[name] for name in policy.shapes})
@@ -102,10 +105,23 @@ class Program:
         start = self.policy.start(draws, learned)
         return self.carry.pack({"params": start, "state": self.policy.rule(draws, learned).init(start)})
 
-    def gradient(self, params: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
+    def gradient(self, values: Tensor, params: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
         """Gradient of the support loss of a step, [parameters], and that loss; `params` flat, [parameters]."""
-        grads, loss = self._gradient(self.params.unpack(params), _batch(data, step))
-        return self.params.pack(grads), loss
+        loss = self._loss(self.values.unpack(values), data, step)
+        grads, value = exact_gradient(loss)(self.params.unpack(params), _batch(data, step))
+        return self.params.pack(grads), value
+
+    def slopes(self, values: Tensor, params: Tensor, data: Data, step: Step) -> tuple[Tensor, Tensor]:
+        """Derivatives of the support loss of a step by the values, [values], and by the parameters, [parameters]."""
+
+        def loss(own: Tensor, now: Tensor) -> Tensor:
+            return self._loss(self.values.unpack(own), data, step)(self.params.unpack(now), _batch(data, step))
+
+        return torch.func.grad(loss, (0, 1))(values, params)
+
+    def _loss(self, learned: Values, data: Data, step: Step) -> Loss:
+        inner = self.policy.inner_loss(learned)
+        return step_loss(self.objective.loss, inner, LossNoise(data.bank, data.present), step)
 
     def update(self, values: Tensor, carry: Tensor, grads: Tensor, loss: Tensor, data: Data, step: Step) -> Tensor:
         """What the task carries after the rule's update, [carry], given what `gradient` found."""
@@ -120,7 +136,8 @@ class Program:
         learned, draws = self.values.unpack(values), self.params.unpack(data.noise)
         now = self.carry.unpack(carry)
         rule = self.policy.rule(draws, learned, data.span)
-        params, state, loss = inner_step(self._gradient, rule, now["params"], now["state"], _batch(data, step), step)
+        gradient = exact_gradient(self._loss(learned, data, step))
+        params, state, loss = inner_step(gradient, rule, now["params"], now["state"], _batch(data, step), step)
         return self.carry.pack({"params": params, "state": state}), loss
 
     def score(self, carry: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,11 @@ from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
-from metaopt.inner.program import Program, side_by_side
+from metaopt.inner.program import Data, Program, side_by_side
 from metaopt.inner.unroll import constant_gradient, exact_gradient, unroll
 from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
-from metaopt.policies.rule import Start
+from metaopt.policies.rule import LossNoise, Start
 from metaopt.types import Batch, TaskBatch
 
 
@@ -71,22 +71,16 @@ class _Whole:
         return self._functions[horizon, summed]
 
     def _differentiated(self, horizon: int, summed: bool) -> Any:
-        gradient = (constant_gradient if self._first_order else exact_gradient)(self.program.objective.loss)
+        gradient = constant_gradient if self._first_order else exact_gradient
+        objective = self.program.objective
 
-        def train(
-            own: Tensor,
-            noise: Tensor,
-            x: Tensor,
-            y: Tensor,
-            order: Tensor | None,
-            span: Tensor,
-            query_x: Tensor,
-            query_y: Tensor,
-        ) -> tuple[Tensor, Tensor, Tensor]:
-            named, draws = self.program.hyper.unpack(own), self.program.params.unpack(noise)
-            start: Start = torch.func.functional_call(self.program.policy, named, (draws, span))
-            params, support_loss = unroll(start, gradient, Batch(x, y), order, horizon)
-            loss, accuracy = self.program.objective.outer(params, Batch(query_x, query_y))
+        def train(own: Tensor, *tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
+            data, query = Data(*tensors[:-2]), Batch(*tensors[-2:])
+            named, draws = self.program.hyper.unpack(own), self.program.params.unpack(data.noise)
+            start: Start = torch.func.functional_call(self.program.policy, named, (draws, data.span))
+            support, noise = Batch(data.x, data.y), LossNoise(data.bank, data.present)
+            params, support_loss = unroll(start, objective.loss, support, data.order, horizon, noise, gradient)
+            loss, accuracy = objective.outer(params, query)
             return loss, accuracy, support_loss
 
         def differentiated(hyper: Tensor, *data: Tensor | None) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.hypergradient import Hypergradients, hypergradients_of
-from metaopt.inner.unroll import minibatch
-from metaopt.models.model import Model
+from metaopt.inner.unroll import minibatch, step_loss
+from metaopt.models.model import Hidden, Model, intercepted
 from metaopt.models.objective import Objective, Outer, objective_of
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.trees import stacked, take_tasks
-from metaopt.types import Kind, Params, TaskBatch
+from metaopt.types import Batch, Kind, Loss, Params, TaskBatch
 
 
 class RuleOptimizer(DifferentiableOptimizer):
@@ -97,16 +98,30 @@ class ThroughHigher:
             params = {n: p if p.requires_grad else p.requires_grad_() for n, p in start.params.items()}
             fmodel: Any = higher.patch.make_functional(self._model.module)
             fmodel.update_params([params[name] for name in self._names])
-            functional = self._objective_of(lambda fast, x: fmodel(x, params=list(fast.values())))
+
+            def apply(fast: Params, x: Tensor, hidden: Hidden | None = None) -> Tensor:
+                with nullcontext() if hidden is None else intercepted(fmodel, hidden):
+                    return fmodel(x, params=list(fast.values()))
+
+            functional = self._objective_of(apply)
             optimizer = RuleOptimizer(start.rule, params, fmodel)
             support_loss = next(iter(params.values())).new_zeros(())
-            cut = (lambda grads: [g.detach() for g in grads]) if self._first_order else None
             for step in range(horizon):
                 fast = dict(zip(self._names, fmodel.parameters(), strict=True))
-                support_loss = functional.loss(fast, minibatch(task.support, draws.order, step))
-                optimizer.loss = support_loss.detach() if self._first_order else support_loss
-                optimizer.step(support_loss, grad_callback=cut)
+                batch = minibatch(task.support, draws.order, step)
+                loss = step_loss(functional.loss, start.inner, draws.loss, step)
+                constant = _with_constant_params(loss, fast, batch) if self._first_order else None
+                support_loss = loss(fast, batch)  # the last call, since the model takes its parameters for its own
+                optimizer.loss = support_loss if constant is None else constant[1]
+                optimizer.step(support_loss, grad_callback=constant and (lambda _, constant=constant: constant[0]))
             fast = dict(zip(self._names, fmodel.parameters(), strict=True))
             loss, accuracy = functional.outer(fast, task.query)
             grads = torch.autograd.grad(loss, list(hyper.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(hyper, grads, strict=True)), loss.detach(), accuracy.detach(), support_loss.detach()
+
+
+def _with_constant_params(loss: Loss, params: Params, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """Gradient and loss where the parameters are constants, and only what enters the loss is not."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    value = loss(leaves, batch)
+    return list(torch.autograd.grad(value, list(leaves.values()), create_graph=True)), value

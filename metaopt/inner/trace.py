@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch
+from metaopt.inner.draws import Draws, task_dims
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
 from metaopt.models.objective import Objective
-from metaopt.policies.rule import Learner
+from metaopt.policies.rule import Learner, LossNoise
 from metaopt.types import Batch, Params, TaskBatch
 
 
@@ -27,13 +27,13 @@ def trace_multipliers(
     Returns:
         By quantity and parameter tensor [tasks, horizon]; empty for a rule whose strengths do not depend on the task.
     """
-    gradient = exact_gradient(objective.loss)
 
-    def train(noise: Params, order: Tensor | None, support: Batch) -> dict[str, Params]:
-        params, rule = learner(noise)
+    def train(noise: Params, order: Tensor | None, loss_noise: LossNoise, support: Batch) -> dict[str, Params]:
+        params, rule, inner = learner(noise)
         state = rule.init(params)
         seen: list[dict[str, Params]] = []
         for step in range(horizon):
+            gradient = exact_gradient(step_loss(objective.loss, inner, loss_noise, step))
             params, state, _ = inner_step(gradient, rule, params, state, minibatch(support, order, step), step)
             assert rule.multipliers is not None, "checked before"
             seen.append(rule.multipliers(state))
@@ -45,5 +45,4 @@ def trace_multipliers(
     with torch.no_grad():
         if learner({name: draw[0] for name, draw in draws.noise.items()}).rule.multipliers is None:
             return {}
-        in_dims = (0, None if draws.order is None else 0, 0)
-        return torch.func.vmap(train, in_dims=in_dims)(draws.noise, draws.order, tasks.support)
+        return torch.func.vmap(train, in_dims=(*task_dims(draws), 0))(*draws, tasks.support)

@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, take_draws
-from metaopt.inner.unroll import exact_gradient, unroll
+from metaopt.inner.draws import Draws, take_draws, task_dims
+from metaopt.inner.unroll import unroll
 from metaopt.models.objective import Objective
-from metaopt.policies.rule import Start
+from metaopt.policies.rule import LossNoise, Start
 from metaopt.trees import chunks, count_tasks, take_tasks
 from metaopt.types import Batch, Params, TaskBatch
 
@@ -58,20 +58,25 @@ def train_trials(
     Returns:
         Scores that do not depend on what else is trained beside a task, unless in the last bits.
     """
-    gradient = exact_gradient(objective.loss)
 
     def train(
-        own: Params, noise: Params, order: Tensor | None, support: Batch, query: Batch, test: Batch
+        own: Params,
+        noise: Params,
+        order: Tensor | None,
+        loss_noise: LossNoise,
+        support: Batch,
+        query: Batch,
+        test: Batch,
     ) -> tuple[Tensor, ...]:
-        params, _ = unroll(configured(own, noise), gradient, support, order, horizon)
+        params, _ = unroll(configured(own, noise), objective.loss, support, order, horizon, loss_noise)
         return (*objective.scores(params, query), *objective.scores(params, test))
 
-    side_by_side = torch.func.vmap(train, in_dims=(0, 0, None if draws.order is None else 0, 0, 0, 0))
+    side_by_side = torch.func.vmap(train, in_dims=(0, *task_dims(draws), 0, 0, 0))
     found = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks) if index is None else len(index), chunk):
             own = {name: tensor[group] for name, tensor in numbers.items()}
             rows = group if index is None else index[group]
             some = take_draws(draws, rows)
-            found.append(side_by_side(own, some.noise, some.order, *take_tasks(tasks, rows)))
+            found.append(side_by_side(own, *some, *take_tasks(tasks, rows)))
     return TrialScores(*(torch.cat(each) for each in zip(*found, strict=True)))

@@ -8,12 +8,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import Start, State, UpdateRule
-from metaopt.trees import row
+from metaopt.models.objective import TrainingLoss
+from metaopt.policies.rule import InnerLoss, LossNoise, Start, State, UpdateRule
+from metaopt.trees import detached, row
 from metaopt.types import Batch, Loss, Params
 
 Gradient: TypeAlias = Callable[[Params, Batch], tuple[Params, Tensor]]
 """(params, batch of one task) -> (gradient of the loss, loss). How to differentiate is the caller's to choose."""
+
+NO_NOISE = LossNoise()
 
 
 def exact_gradient(loss: Loss) -> Gradient:
@@ -22,14 +25,15 @@ def exact_gradient(loss: Loss) -> Gradient:
 
 
 def constant_gradient(loss: Loss) -> Gradient:
-    """The gradient taken as a constant: hypergradients see only the update rule (first order)."""
+    """The gradient taken as a constant in the parameters: hypergradients see the update rule, and what has entered the
+    loss, but not how a step changes later gradients (first order)."""
     exact = exact_gradient(loss)
+    return lambda params, batch: exact(detached(params), batch)
 
-    def gradient(params: Params, batch: Batch) -> tuple[Params, Tensor]:
-        grads, value = exact(params, batch)
-        return {name: g.detach() for name, g in grads.items()}, value.detach()
 
-    return gradient
+def step_loss(loss: TrainingLoss, inner: InnerLoss | None, noise: LossNoise, step: int | Tensor) -> Loss:
+    """The loss that a step trains on: the task's own, unless the policy makes something of it."""
+    return loss if inner is None else inner(loss, noise, step)
 
 
 def minibatch(support: Batch, order: Tensor | None, step: int | Tensor) -> Batch:
@@ -60,16 +64,32 @@ def inner_step(
 
 
 def unroll(
-    start: Start, gradient: Gradient, support: Batch, order: Tensor | None, horizon: int
+    start: Start,
+    loss: TrainingLoss,
+    support: Batch,
+    order: Tensor | None,
+    horizon: int,
+    noise: LossNoise = NO_NOISE,
+    gradient: Callable[[Loss], Gradient] = exact_gradient,
 ) -> tuple[Params, Tensor]:
     """Trains one task for `horizon` steps.
+
+    Args:
+        start: where to start, how to step, and what is made of the loss.
+        loss: the task's.
+        support: its support set.
+        order: see `minibatch`.
+        horizon: number of steps.
+        noise: what enters the loss.
+        gradient: how to differentiate.
 
     Returns:
         The trained parameters, and the support loss that the last step saw (a scalar).
     """
-    params, rule = start
+    params, rule, inner = start
     state = rule.init(params)
-    loss = next(iter(params.values())).new_zeros(())
+    support_loss = next(iter(params.values())).new_zeros(())
     for step in range(horizon):
-        params, state, loss = inner_step(gradient, rule, params, state, minibatch(support, order, step), step)
-    return params, loss
+        at_step = gradient(step_loss(loss, inner, noise, step))
+        params, state, support_loss = inner_step(at_step, rule, params, state, minibatch(support, order, step), step)
+    return params, support_loss

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from metaopt.errors import ConfigError
 from metaopt.models.roles import roles_of
 from metaopt.models.tokens import Embedding
 from metaopt.types import Params, TaskSpec
+
+Hidden: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]
+"""By weight of a layer, a function of the layer's input, [examples, *], whose value goes into the layer instead."""
 
 
 class Moments(NamedTuple):
@@ -48,7 +53,13 @@ class Model:
     roles: dict[str, str] = field(default_factory=dict)
     masks: bool = False
 
-    def apply(self, params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
+    def apply(
+        self,
+        params: Params,
+        x: Tensor,
+        reference: Tensor | None = None,
+        hidden: Hidden | None = None,
+    ) -> Tensor:
         """Outputs for one task.
 
         Args:
@@ -56,14 +67,36 @@ class Model:
             x: [examples, *input].
             reference: what batch statistics are of, [others, *input], so that a prediction does not depend on the other
                 examples of `x` (inductive); None: of `x`. A model without batch statistics does not look at it.
+            hidden: what goes into some of the layers instead of their inputs; None: nothing is changed, at no cost.
 
         Returns:
             [examples, outputs].
         """
+        if hidden is not None:
+            with intercepted(self.module, hidden):
+                return self.apply(params, x, reference)
         if reference is None or not self.transductive:
             return torch.func.functional_call(self.module, params, (x,))
         n = len(reference)
         return torch.func.functional_call(self.module, params, (torch.cat([reference, x]), n))[n:]
+
+
+@contextmanager
+def intercepted(module: nn.Module, hidden: Hidden) -> Iterator[None]:
+    """Gives some of a module's layers a function of their inputs while the block runs; see `Model.apply`."""
+    hooks = [
+        module.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(_changing(change))
+        for name, change in hidden.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _changing(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any], Any]:
+    return lambda _layer, inputs: (change(inputs[0]), *inputs[1:])
 
 
 def check_images(task: TaskSpec, name: str) -> tuple[int, int, int]:

@@ -10,13 +10,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaopt.errors import ConfigError
-from metaopt.models.model import Model
-from metaopt.types import Batch, Kind, Loss, Params
+from metaopt.models.model import Hidden, Model
+from metaopt.types import Batch, Kind, Params
 
 Outer: TypeAlias = Literal["loss", "error_surrogate"]
 OUTER: tuple[Outer, ...] = ("loss", "error_surrogate")
 ABSENT = -1e9
 """The logit of a class that a task does not have: its probability is zero to the last bit, and so is its gradient."""
+
+
+class Perturbation(NamedTuple):
+    """What makes a loss harder while training on it; None is absent.
+
+    Attributes:
+        smoothing: share of each target that is spread evenly over the task's classes, a scalar in (0, 1) (Szegedy et
+            al., "Rethinking the Inception architecture for computer vision", 2016).
+        hidden: what goes into some of the model's layers instead of their inputs.
+    """
+
+    smoothing: Tensor | float | None = None
+    hidden: Hidden | None = None
+
+
+class TrainingLoss(Protocol):
+    """(params, batch of one task) -> scalar loss; perturbed, if that is asked for. Pure."""
+
+    def __call__(self, params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
+        """See the class."""
+        ...
 
 
 class Scores(Protocol):
@@ -35,13 +56,14 @@ class Objective(NamedTuple):
     """What the loops minimise and what they report.
 
     Attributes:
-        loss: (params, batch of one task) -> scalar: mean cross-entropy in nats, or mean squared error.
+        loss: (params, batch of one task) -> scalar: mean cross-entropy in nats, or mean squared error. Training may
+            give a `Perturbation` besides.
         scores: (params, batch of one task) -> (loss, accuracy), from one forward pass.
         outer: the same with the outer objective in place of the loss: what hypergradients are of, and what chooses the
             best policy.
     """
 
-    loss: Loss
+    loss: TrainingLoss
     scores: Scores
     outer: Scores
 
@@ -52,7 +74,7 @@ class Objective(NamedTuple):
             params_of: that form -> the model's parameters.
         """
         return Objective(
-            lambda params, batch: self.loss(params_of(params), batch),
+            lambda params, batch, *perturbation: self.loss(params_of(params), batch, *perturbation),
             lambda params, batch: self.scores(params_of(params), batch),
             lambda params, batch: self.outer(params_of(params), batch),
         )
@@ -63,13 +85,11 @@ def objective(model: Model, kind: Kind, padded: bool = False, outer: Outer = "lo
     return objective_of(model.apply, kind, padded, outer)
 
 
-def objective_of(
-    apply: Callable[[Params, Tensor], Tensor], kind: Kind, padded: bool = False, outer: Outer = "loss"
-) -> Objective:
+def objective_of(apply: Callable[..., Tensor], kind: Kind, padded: bool = False, outer: Outer = "loss") -> Objective:
     """The objective of a function (params, inputs [examples, *input]) -> outputs [examples, outputs].
 
     Args:
-        apply: the function.
+        apply: the function; with a third argument by name, `hidden`, where a perturbation has that.
         kind: classification or regression.
         padded: whether targets say which classes a task has (see `Batch`).
         outer: `loss`, or `error_surrogate`: the mean probability that is not given to the right class, a smooth
@@ -85,10 +105,10 @@ def objective_of(
     return _padded_classes(apply, outer) if padded else _classes(apply, outer)
 
 
-def _regression(apply: Callable[[Params, Tensor], Tensor]) -> Objective:
-    def squared_error(params: Params, batch: Batch) -> Tensor:
+def _regression(apply: Callable[..., Tensor]) -> Objective:
+    def squared_error(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
         # Not F.mse_loss, whose gradient has no forward-mode derivative.
-        return (apply(params, batch.x) - batch.y).square().mean()
+        return (_outputs(apply, params, batch.x, perturbation) - batch.y).square().mean()
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
         loss = squared_error(params, batch)
@@ -97,9 +117,14 @@ def _regression(apply: Callable[[Params, Tensor], Tensor]) -> Objective:
     return Objective(squared_error, scores, scores)
 
 
-def _classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> Objective:
-    def cross_entropy(params: Params, batch: Batch) -> Tensor:
-        return F.cross_entropy(apply(params, batch.x), batch.y)
+def _classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
+    def cross_entropy(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
+        logits = _outputs(apply, params, batch.x, perturbation)
+        if perturbation is None or perturbation.smoothing is None:
+            return F.cross_entropy(logits, batch.y)
+        share, logs = perturbation.smoothing, logits.log_softmax(-1)
+        right = logs.gather(-1, batch.y.unsqueeze(-1)).mean()
+        return (share - 1) * right - share * logs.mean()
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = apply(params, batch.x)
@@ -113,17 +138,22 @@ def _classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> Objecti
     return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
 
 
-def _padded_classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> Objective:
-    def outputs(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
+def _padded_classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
+    def outputs(params: Params, batch: Batch, perturbation: Perturbation | None = None) -> tuple[Tensor, Tensor]:
         """Logits, and 1 at the class of each example, both [examples, classes]."""
-        logits = apply(params, batch.x)
+        logits = _outputs(apply, params, batch.x, perturbation)
         return torch.where(batch.y < 0, ABSENT, logits), batch.y.clamp(min=0).to(logits.dtype)
 
     def entropy(logits: Tensor, targets: Tensor) -> Tensor:
         return -(logits.log_softmax(-1) * targets).sum(-1).mean()
 
-    def cross_entropy(params: Params, batch: Batch) -> Tensor:
-        return entropy(*outputs(params, batch))
+    def cross_entropy(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
+        logits, targets = outputs(params, batch, perturbation)
+        if perturbation is not None and perturbation.smoothing is not None:
+            present = (batch.y >= 0).to(logits.dtype)
+            even = present / present.sum(-1, keepdim=True)
+            targets = targets + perturbation.smoothing * (even - targets)
+        return entropy(logits, targets)
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
         logits, targets = outputs(params, batch)
@@ -134,6 +164,12 @@ def _padded_classes(apply: Callable[[Params, Tensor], Tensor], outer: Outer) -> 
         return 1 - (logits.softmax(-1) * targets).sum(-1).mean(), _accuracy(logits, targets.argmax(-1))
 
     return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
+
+
+def _outputs(apply: Callable[..., Tensor], params: Params, x: Tensor, perturbation: Perturbation | None) -> Tensor:
+    if perturbation is None or perturbation.hidden is None:
+        return apply(params, x)
+    return apply(params, x, hidden=perturbation.hidden)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

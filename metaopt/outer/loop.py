@@ -123,7 +123,8 @@ def sample_raw(problem: InnerProblem, split: Split, n: int, generator: torch.Gen
     if problem.family.spec.vocabulary is not None:
         check_words(problem.family.name, tasks, problem.family.spec.vocabulary)
     n_support = tasks.support.x.shape[1]
-    return tasks, draw(problem.model.shapes, n, problem.horizon, problem.batch_size, n_support, generator)
+    shapes, noisy = problem.model.shapes, problem.loss_noise
+    return tasks, draw(shapes, n, problem.horizon, problem.batch_size, n_support, generator, noisy)
 
 
 def ready(problem: InnerProblem, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:

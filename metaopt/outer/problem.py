@@ -31,6 +31,7 @@ class InnerProblem:
         device: where these are; tasks and draws are sampled on the CPU and then moved there.
         inductive: scores by the batch statistics of other inputs; None where the model has no batch statistics.
         horizons: of which each iteration of meta-training draws one in place of `horizon`; empty: it is always that.
+        loss_noise: whether random numbers enter the inner losses.
     """
 
     family: TaskFamily
@@ -44,6 +45,7 @@ class InnerProblem:
     device: torch.device = CPU
     inductive: Inductive | None = None
     horizons: tuple[int, ...] = ()
+    loss_noise: bool = False
 
     @property
     def longest(self) -> int:

@@ -13,7 +13,8 @@ from metaopt.errors import PolicyFileError
 from metaopt.models.model import Model
 from metaopt.models.roles import ROLES
 from metaopt.policies.file import PolicyCard
-from metaopt.policies.policy import Policy, encode
+from metaopt.policies.policy import Policy
+from metaopt.policies.tables import encode
 
 MANY = 4
 """Tensors that a note names; of more it says the number."""

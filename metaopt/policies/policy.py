@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
 from metaopt.policies.kinds import KINDS
+from metaopt.policies.loss_strengths import PLACE_ROLES, LossStrengths, inner_loss, places_of
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
-from metaopt.policies.rule import Site, Start, Strength, Strengths, UpdateRule
+from metaopt.policies.rule import InnerLoss, Site, Start, Strength, Strengths, UpdateRule
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import regularised_step
+from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolation, logit, table
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
-
-GLOBAL = "all"
 
 Values: TypeAlias = dict[str, dict[str, Tensor]]
 """What a policy has learned, in the units of the inner step: by quantity, by encoded parameter name or `GLOBAL`."""
@@ -73,20 +73,25 @@ class Policy(nn.Module):
         for name in ("lr", "l2", "pull"):
             strength: StrengthSettings = getattr(settings, name)
             if strength.mode == "learned":
-                self.log_strengths[name] = _table(
+                self.log_strengths[name] = table(
                     shapes, strength.granularity, math.log(strength.value), self.known_roles
                 )
         if settings.init.mode == "scaled":
             random = {name: shape for name, shape in shapes.items() if init[name].std > 0}
             used = dict.fromkeys(self.roles[name] for name in random if name in self.roles)
-            self.log_strengths["init_std"] = _table(random, settings.init.granularity, 0.0, (*used, *known_roles))
+            self.log_strengths["init_std"] = table(random, settings.init.granularity, 0.0, (*used, *known_roles))
+        if settings.dropout.mode != "off":
+            self._add_dropout()
+        if settings.input_noise.mode == "learned":
+            self.log_strengths["input_noise"] = table(shapes, "global", math.log(settings.input_noise.value), ())
         if settings.momentum.mode == "learned":
-            mu = settings.momentum.value
-            self.momentum_logit = nn.Parameter(torch.tensor(math.log(mu / (1 - mu))))
+            self.momentum_logit = logit(settings.momentum.value)
+        if settings.label_smoothing.mode == "learned":
+            self.smoothing_logit = logit(settings.label_smoothing.value)
         if settings.schedule != "off":
             knots = settings.schedule_knots
             size = (horizon if knots is None else knots,)
-            self.log_schedule = _table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, size)
+            self.log_schedule = table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, size)
             if knots is not None:
                 self.register_buffer("between_knots", interpolation(knots, horizon), persistent=False)
         if settings.preconditioner == "curvature":
@@ -108,13 +113,15 @@ class Policy(nn.Module):
             span: stands in for the policy's own; a scalar.
         """
         values = self.values()
-        return Start(self.start(noise, values), self.rule(noise, values, span))
+        return Start(self.start(noise, values), self.rule(noise, values, span), self.inner_loss(values))
 
     def values(self) -> Values:
         """Everything that is learned, out of its logarithms: to be read once, and used in every task and step."""
-        values = {quantity: _exponentials(table) for quantity, table in self.log_strengths.items()}
+        values = {quantity: exponentials(logs) for quantity, logs in self.log_strengths.items()}
         if self.settings.momentum.mode == "learned":
             values["momentum"] = {GLOBAL: torch.sigmoid(self.momentum_logit)}
+        if self.settings.label_smoothing.mode == "learned":
+            values["label_smoothing"] = {GLOBAL: torch.sigmoid(self.smoothing_logit)}
         if self.settings.schedule != "off":
             values["schedule"] = self._factors()
         if self.settings.preconditioner == "curvature":
@@ -129,13 +136,14 @@ class Policy(nn.Module):
         """What `values` gives, with all of a strength multiplied.
 
         Args:
-            factors: positive scalars by quantity, `lr`, `l2`, `pull` or `init_std`, of those that are not off.
+            factors: positive scalars by quantity, `lr`, `l2`, `pull`, `init_std`, `dropout` or `input_noise`, of those
+                that are not off.
         """
         values = self.values()
         for quantity, factor in factors.items():
             fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
-            table = values.get(quantity) or {GLOBAL: torch.ones_like(factor) * (fixed.value if fixed else 1.0)}
-            values[quantity] = {key: factor * value for key, value in table.items()}
+            own = values.get(quantity) or {GLOBAL: torch.ones_like(factor) * (fixed.value if fixed else 1.0)}
+            values[quantity] = {key: factor * value for key, value in own.items()}
         return values
 
     def start(self, noise: Params, values: Values | None = None) -> Params:
@@ -182,15 +190,52 @@ class Policy(nn.Module):
         kind = normalised_step if self.settings.preconditioner == "second_moment" else regularised_step
         return kind(**strengths._asdict())
 
-    def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
-        """`lr`, `l2`, `pull` or `init_std` (relative to torch's), by parameter tensor; None where it is off."""
+    def inner_loss(self, values: Values | None = None) -> InnerLoss | None:
+        """What is made of a task's loss at each step; None where nothing enters it. `values`: see `start`."""
+        strengths = self.loss_strengths(values)
+        return inner_loss(strengths) if any(part is not None for part in strengths) else None
+
+    def loss_strengths(self, values: Values | None = None) -> LossStrengths:
+        """What enters the inner loss."""
         values = self.values() if values is None else values
+        smoothing, noise = (self._number(name, values) for name in ("label_smoothing", "input_noise"))
+        return LossStrengths(smoothing, self.strength("dropout", values) or None, noise)
+
+    def strength(self, quantity: str, values: Values | None = None) -> Strength | None:
+        """A strength by parameter tensor; None where it is off.
+
+        Args:
+            quantity: `lr`, `l2`, `pull`, `init_std` (relative to torch's) or `dropout`, which is by the weight of the
+                layer whose inputs it multiplies.
+            values: stand in for the policy's own.
+        """
+        values = self.values() if values is None else values
+        names = places_of(self.roles) if quantity == "dropout" else tuple(self.shapes)
         if quantity in values:
-            return self._spread(values[quantity])
+            return self._spread(values[quantity], names)
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None
-        return dict.fromkeys(self.shapes, fixed.value)
+        return dict.fromkeys(names, fixed.value)
+
+    def _number(self, quantity: str, values: Values) -> Tensor | float | None:
+        """A strength that there is one of; None where it is off."""
+        fixed: StrengthSettings = getattr(self.settings, quantity)
+        if quantity in values:
+            return values[quantity][GLOBAL]
+        return None if fixed.mode == "off" else fixed.value
+
+    def _add_dropout(self) -> None:
+        places, dropout = places_of(self.roles), self.settings.dropout
+        if not places:
+            raise ConfigError(
+                f"policy.dropout.mode is {dropout.mode}, but the model has no layer after its first, whose inputs "
+                "dropout would multiply; use policy.dropout.mode=off or a model with hidden layers"
+            )
+        if dropout.mode == "learned":
+            own = {name: self.shapes[name] for name in places}
+            roles = [role for role in self.known_roles if role in PLACE_ROLES]
+            self.log_strengths["dropout"] = table(own, dropout.granularity, math.log(dropout.value), roles)
 
     def momentum(self, values: Values | None = None) -> Tensor | float | None:
         """μ, or None where it is off."""
@@ -214,7 +259,7 @@ class Policy(nn.Module):
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
         if self.settings.schedule == "off":
             return None
-        return self._spread((self.values() if values is None else values)["schedule"])
+        return self._spread((self.values() if values is None else values)["schedule"], tuple(self.shapes))
 
     def on(self, model: Model) -> Policy:
         """The same policy for another model: it shares all parameters, which must not belong to one model's tensors."""
@@ -238,52 +283,17 @@ class Policy(nn.Module):
     def _factors(self) -> dict[str, Tensor]:
         """Factors of the schedules at each step, [horizon], by key of the table."""
         if self.settings.schedule_knots is None:
-            return _exponentials(self.log_schedule)
+            return exponentials(self.log_schedule)
         return {key: (self.between_knots @ knots).exp() for key, knots in self.log_schedule.items()}
 
-    def _spread(self, table: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _spread(self, values: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
         """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
-        if GLOBAL in table:
-            return dict.fromkeys(self.shapes, table[GLOBAL])
+        if GLOBAL in values:
+            return dict.fromkeys(names, values[GLOBAL])
         found = {}
-        for name in self.shapes:
+        for name in names:
             for key in (encode(name), encode(self.roles.get(name, ""))):
-                if key in table:
-                    found[name] = table[key]
+                if key in values:
+                    found[name] = values[key]
                     break
         return found
-
-
-def encode(name: str) -> str:
-    """A parameter tensor's name as a key that torch modules accept, which must not contain dots."""
-    return name.replace(".", "/")
-
-
-def _table(
-    shapes: Mapping[str, torch.Size],
-    granularity: str,
-    value: float,
-    roles: Sequence[str],
-    extra: tuple[int, ...] = (),
-) -> nn.ParameterDict:
-    """Unconstrained parameters at a granularity, all starting at `value`."""
-    if granularity == "global":
-        return nn.ParameterDict({GLOBAL: nn.Parameter(torch.full(extra, value))})
-    if granularity == "role":
-        if not roles:
-            raise ConfigError("granularity is 'role', but the model does not say the roles of its tensors; use tensor")
-        sizes = dict.fromkeys(roles, extra)
-    else:
-        sizes = {name: extra if granularity == "tensor" else shape for name, shape in shapes.items()}
-    return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
-
-
-def interpolation(knots: int, horizon: int) -> Tensor:
-    """The matrix [horizon, knots] from values at evenly spaced knots to linearly interpolated ones at every step."""
-    at = torch.linspace(0, knots - 1, horizon, dtype=torch.float64) if horizon > 1 else torch.zeros(1).double()
-    return (1 - (at[:, None] - torch.arange(knots)).abs()).clamp(min=0).float()
-
-
-def _exponentials(table: nn.Module) -> dict[str, Tensor]:
-    assert isinstance(table, nn.ParameterDict)
-    return {key: value.exp() for key, value in table.items()}

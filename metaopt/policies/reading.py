@@ -16,8 +16,9 @@ class PolicyReading:
     """What a policy has learned, in natural units.
 
     Attributes:
-        strengths: by quantity ("lr", "l2", "pull", "init_std"), by parameter tensor in the model's order: an array of
-            the parameter's shape (granularity element) or of shape () (tensor or global). Absent: switched off.
+        strengths: by quantity ("lr", "l2", "pull", "init_std", "dropout"), by parameter tensor in the model's order: an
+            array of the parameter's shape (granularity element) or of shape () (tensor or global). Dropout rates are by
+            the weight of the layer that they go into. Absent: switched off.
         schedule: factor per step, [horizon], by parameter tensor or role; the single key "" when one serves all.
             Empty: off.
         momentum: μ, or None when there is none.
@@ -28,6 +29,7 @@ class PolicyReading:
             nothing was trained.
         matrices: what gradients are multiplied with, by parameter tensor: [size, size] for each of its modes. Empty: no
             preconditioner.
+        numbers: strengths that there is one of ("label_smoothing", "input_noise"). Absent: switched off.
     """
 
     strengths: dict[str, dict[str, np.ndarray]]
@@ -37,6 +39,7 @@ class PolicyReading:
     learned: frozenset[str] = field(default_factory=frozenset)
     matrices: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
     multipliers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
 
 
 def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
@@ -46,7 +49,7 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
     """
     with torch.no_grad():
         strengths: dict[str, dict[str, np.ndarray]] = {}
-        for quantity in ("lr", "l2", "pull", "init_std"):
+        for quantity in ("lr", "l2", "pull", "init_std", "dropout"):
             values = policy.strength(quantity)
             if values is not None:
                 strengths[quantity] = {name: np.asarray(_plain(value)) for name, value in values.items()}
@@ -61,9 +64,14 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
                 factors = {name: _plain(value) for name, value in schedule.items()}
             case _:
                 factors = {}
+        smoothing, _, noise = policy.loss_strengths()
+        found = {"label_smoothing": smoothing, "input_noise": noise}
+        numbers = {name: float(value) for name, value in found.items() if value is not None}
         matrices = {name: tuple(map(_plain, own)) for name, own in policy.matrices().items()}
     momentum = None if mu is None else float(mu)
-    return PolicyReading(strengths, factors, momentum, input_shape, policy.settings.learned(), matrices)
+    return PolicyReading(
+        strengths, factors, momentum, input_shape, policy.settings.learned(), matrices, numbers=numbers
+    )
 
 
 def _plain(value: Tensor | float) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
-from metaopt.types import Params
+from metaopt.models.objective import TrainingLoss
+from metaopt.types import Loss, Params
 
 State: TypeAlias = Any
 """Whatever a rule carries from step to step: a (nested) dictionary of tensors, empty for a rule without memory."""
@@ -87,16 +88,34 @@ class Site(NamedTuple):
     horizon: int | Tensor
 
 
+class LossNoise(NamedTuple):
+    """The random numbers that enter one task's inner loss, drawn before training.
+
+    Attributes:
+        bank: standard normal, [numbers]; each step takes from it what it needs. None: nothing needs any.
+        present: 1 for the columns that a padded task has and 0 for the others, [columns]; None: all are there.
+    """
+
+    bank: Tensor | None = None
+    present: Tensor | None = None
+
+
+InnerLoss: TypeAlias = Callable[[TrainingLoss, LossNoise, "int | Tensor"], Loss]
+"""(the task's loss, its noise, step) -> the loss that this step trains on. Pure; no other loss ever meets it."""
+
+
 class Start(NamedTuple):
     """The beginning of one task's training.
 
     Attributes:
         params: θ₀, the model's parameters before the first step.
         rule: the update rule, which may refer to θ₀ (the pull does).
+        inner: what is made of the task's loss at each step; None: nothing, the loss is trained on as it is.
     """
 
     params: Params
     rule: UpdateRule
+    inner: InnerLoss | None = None
 
 
 Initialise: TypeAlias = Callable[[Params], Params]

@@ -16,9 +16,8 @@ INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
 RULES = ("strengths", "adaptive")
 MOST_KNOTS = 1000
+STRENGTHS = ("lr", "l2", "pull", "label_smoothing", "dropout", "input_noise")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
-ADDED_LATER: dict[str, Any] = {"preconditioner": "off", "schedule_knots": None, "rule": "strengths"}
-"""What files that were written before there was such a setting mean."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,18 @@ class StrengthSettings:
     mode: Mode = "off"
     value: float = 1.0
     granularity: Granularity = "global"
+
+
+SMOOTHING, DROPOUT, INPUT_NOISE = (StrengthSettings("off", value) for value in (0.05, 0.1, 0.1))
+ADDED_LATER: dict[str, Any] = {
+    "preconditioner": "off",
+    "schedule_knots": None,
+    "rule": "strengths",
+    "label_smoothing": asdict(SMOOTHING),
+    "dropout": asdict(DROPOUT),
+    "input_noise": asdict(INPUT_NOISE),
+}
+"""What files that were written before there was such a setting mean."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,11 @@ class PolicySettings:
             noise of many steps.
         rule: what the strengths are for: the plain inner step (`strengths`), or one in which a learned network takes
             part; see `KINDS`.
+        label_smoothing: share in (0, 1) of each target that is spread evenly over the task's classes, learned behind a
+            sigmoid; one for all classes. It enters the loss that training sees, as the two below do, and no other.
+        dropout: rates of Gaussian dropout: what goes into each layer but the first is multiplied with 1 + rate ε, ε
+            standard normal; granularity global, role or tensor, which is one rate per layer.
+        input_noise: strength of the Gaussian noise that is added to the inputs; one for all inputs.
     """
 
     name: str = "custom"
@@ -94,14 +110,19 @@ class PolicySettings:
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
     schedule_knots: int | None = None
     rule: Literal["strengths", "adaptive"] = "strengths"
+    label_smoothing: StrengthSettings = SMOOTHING
+    dropout: StrengthSettings = DROPOUT
+    input_noise: StrengthSettings = INPUT_NOISE
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values that make no policy."""
-        for name in ("lr", "l2", "pull"):
+        for name in STRENGTHS:
             strength: StrengthSettings = getattr(self, name)
             _check_choice(f"policy.{name}.mode", strength.mode, MODES)
             _check_choice(f"policy.{name}.granularity", strength.granularity, GRANULARITIES)
-            _check_number(f"policy.{name}.value", strength.value, 0.0, float("inf"))
+            most = 1.0 if name == "label_smoothing" else float("inf")
+            _check_number(f"policy.{name}.value", strength.value, 0.0, most)
+        self._check_loss_strengths()
         _check_choice("policy.momentum.mode", self.momentum.mode, MODES)
         _check_number("policy.momentum.value", self.momentum.value, 0.0, 1.0)
         _check_choice("policy.schedule", self.schedule, SCHEDULES)
@@ -121,6 +142,18 @@ class PolicySettings:
         if not self.learned():
             raise ConfigError(f"policy '{self.name}' learns nothing; set at least one of its modes to 'learned'")
 
+    def _check_loss_strengths(self) -> None:
+        for name, what in (("label_smoothing", "all classes"), ("input_noise", "all inputs")):
+            granularity = getattr(self, name).granularity
+            if granularity != "global":
+                raise ConfigError(
+                    f"policy.{name}.granularity is {granularity!r}, but there is one strength for {what}; use global"
+                )
+        if self.dropout.granularity == "element":
+            raise ConfigError(
+                "policy.dropout.granularity is 'element', but a layer has one dropout rate; use global, role or tensor"
+            )
+
     def _check_torch_optimizer(self) -> None:
         used = [name for name in ("l2", "pull", "momentum") if getattr(self, name).mode != "off"]
         used += [name for name in ("schedule", "preconditioner") if getattr(self, name) != "off"]
@@ -128,8 +161,8 @@ class PolicySettings:
         if used:
             found = ", ".join(used)
             raise ConfigError(
-                f"policy.optimizer={self.optimizer} learns its learning rate and the initialisation only, but {found} "
-                "is on; switch it off, or use policy.optimizer=metaopt"
+                f"policy.optimizer={self.optimizer} learns its learning rate, the initialisation and what enters the "
+                f"loss, but {found} is on; switch it off, or use policy.optimizer=metaopt"
             )
         if self.lr.granularity == "element":
             raise ConfigError(
@@ -139,7 +172,7 @@ class PolicySettings:
 
     def learned(self) -> frozenset[str]:
         """Names of the quantities that are learned."""
-        names = {name for name in ("lr", "l2", "pull", "momentum") if getattr(self, name).mode == "learned"}
+        names = {name for name in (*STRENGTHS, "momentum") if getattr(self, name).mode == "learned"}
         if self.schedule != "off":
             names.add("schedule")
         if self.init.mode == "scaled":
@@ -152,13 +185,22 @@ class PolicySettings:
             names.add(self.rule)
         return frozenset(names)
 
+    def learns_loss(self) -> bool:
+        """Whether what enters the inner loss is learned, so that its gradient depends on what is learned."""
+        return any(part.mode == "learned" for part in (self.label_smoothing, self.dropout, self.input_noise))
+
+    def draws_noise(self) -> bool:
+        """Whether each step of training needs random numbers."""
+        return self.dropout.mode != "off" or self.input_noise.mode != "off"
+
     def schedule_granularity(self) -> Granularity:
         """What has a schedule of its own, where there is one."""
         return {"step": "global", "step_role": "role"}.get(self.schedule, "tensor")  # type: ignore[return-value]
 
     def fits_any_model(self) -> bool:
         """Whether all that is learned is learned for all tensors alike or for roles, and nothing for one tensor."""
-        tables = {part.granularity for part in (self.lr, self.l2, self.pull) if part.mode == "learned"}
+        parts = (self.lr, self.l2, self.pull, self.dropout)
+        tables = {part.granularity for part in parts if part.mode == "learned"}
         if self.init.mode == "scaled":
             tables.add(self.init.granularity)
         if self.schedule != "off":
@@ -180,13 +222,8 @@ class PolicySettings:
         if isinstance(data, dict):
             data = ADDED_LATER | data
         parts: dict[str, Any] = dict(_exactly(data, PolicySettings, "policy"))
-        for name, part in (
-            ("lr", StrengthSettings),
-            ("l2", StrengthSettings),
-            ("pull", StrengthSettings),
-            ("momentum", MomentumSettings),
-            ("init", InitSettings),
-        ):
+        kinds: dict[str, type] = dict.fromkeys(STRENGTHS, StrengthSettings)
+        for name, part in (kinds | {"momentum": MomentumSettings, "init": InitSettings}).items():
             parts[name] = part(**_exactly(parts[name], part, f"policy.{name}"))
         if not isinstance(parts["name"], str):
             raise ConfigError(f"policy.name must be a string, not {parts['name']!r}")

@@ -18,7 +18,7 @@ from metaopt.search.account import Account
 
 MOST_ROWS = 2000
 """Of more units, the first so many are on the page."""
-QUANTITY_TITLES = {"lr": "Learning rate", "l2": "L2", "pull": "Pull", "init_std": "Initial scale"}
+QUANTITY_TITLES = {"lr": "Learning rate", "l2": "L2", "pull": "Pull", "init_std": "Initial scale", "dropout": "Dropout"}
 
 
 def tasks_table(comparison: Comparison, account: Account | None) -> PageTable:
@@ -90,6 +90,8 @@ def tensors_table(reading: PolicyReading, roles: Mapping[str, str]) -> PageTable
     note = "Geometric means over a tensor's entries; below: the range of the middle half of them."
     if "init_std" in reading.strengths:
         note += " Initial scale: relative to torch's standard deviation."
+    if "dropout" in reading.strengths:
+        note += " Dropout: the rate with which what goes into the layer is multiplied."
     rows = list(zip(*columns.values(), strict=True))
     return PageTable("tensors", "Strengths by parameter tensor", list(columns), rows, note)
 

@@ -15,6 +15,7 @@ QUANTITY_WORDS = {
     "l2": "L2 strength λ",
     "pull": "pull towards the initialisation ρ",
     "init_std": "initial standard deviation σ",
+    "dropout": "dropout rate",
 }
 BINS = 160
 
@@ -27,7 +28,7 @@ def strengths_by_layer(reading: PolicyReading, quantity: str) -> Figure:
 
     Args:
         reading: what the policy has learned.
-        quantity: "lr", "l2", "pull" or "init_std".
+        quantity: "lr", "l2", "pull", "init_std" or "dropout".
 
     Returns:
         A figure with one axes.

@@ -10,6 +10,7 @@ import numpy as np
 
 from metaopt.policies.reading import PolicyReading
 from metaopt.report.headline import listed
+from metaopt.report.loss_words import loss_in_words
 from metaopt.report.multipliers import multipliers_in_words
 from metaopt.report.numbers import compact
 from metaopt.report.schedule_words import schedule_in_words
@@ -34,7 +35,7 @@ class Level(NamedTuple):
 
 
 def reading_in_words(reading: PolicyReading, roles: Mapping[str, str]) -> list[str]:
-    """Which layers learn fast, what is regularised, how the schedule moves, where training starts.
+    """Which layers learn fast, what is regularised and enters the loss, how the schedule moves, where training starts.
 
     Args:
         reading: what the policy has learned.
@@ -46,6 +47,7 @@ def reading_in_words(reading: PolicyReading, roles: Mapping[str, str]) -> list[s
     sentences = _rates(reading, roles)
     for quantity, words in (("l2", "L2 regularisation"), ("pull", "The pull towards the initialisation")):
         sentences += _regularisation(reading, quantity, words)
+    sentences += loss_in_words(reading)
     sentences += schedule_in_words(reading.schedule)
     sentences += multipliers_in_words(reading.multipliers)
     sentences += _momentum(reading)

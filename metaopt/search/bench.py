@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from metaopt.evaluation.divergence import LARGEST_LOSS as LARGEST
-from metaopt.inner.draws import Draws
+from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.trials import TrialScores, train_trials
 from metaopt.models.model import Model
 from metaopt.models.variant import variant
@@ -169,7 +169,8 @@ class Bench:
             (tasks, draws), names = self._whole, self._names
             if by_fold and self._folds is not None:
                 k, tasks = self._folds.each, self._folds.tasks
-                draws = Draws({name: noise.repeat_interleave(k, 0) for name, noise in draws.noise.items()}, None)
+                rows = torch.arange(count_tasks(self._whole[0])).repeat_interleave(k)
+                draws = take_draws(draws, rows)._replace(order=None)
                 names = [f"{name} fold {fold}" for name in names for fold in range(k)]
             self._sets[key] = prepared(self._setting, model, batch_size, tasks, draws, names, not by_fold)
         return self._sets[key]

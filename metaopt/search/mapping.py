@@ -17,7 +17,7 @@ from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
 from metaopt.search.space import L2_OFF_BELOW, Candidate, changes_of, discrete
 
-MULTIPLIERS = {"lr": 4.0, "l2": 100.0, "pull": 100.0, "init_std": 2.0}
+MULTIPLIERS = {"lr": 4.0, "l2": 100.0, "pull": 100.0, "init_std": 2.0, "dropout": 4.0, "input_noise": 4.0}
 """How far a strength is searched around the policy's, down and up, as a factor."""
 KEPT = "kept as the policy has it"
 IN_FULL = "searched in full"
@@ -74,8 +74,16 @@ def _lost(policy: Policy) -> list[str]:
         found.append("what the network does at each step")
     if settings.schedule != "off":
         found.append("the learned schedule's shape")
-    if settings.pull.mode != "off":
-        found.append("the pull towards the initialisation")
+    found += [
+        words
+        for part, words in (
+            (settings.pull, "the pull towards the initialisation"),
+            (settings.label_smoothing, "label smoothing"),
+            (settings.dropout, "dropout"),
+            (settings.input_noise, "input noise"),
+        )
+        if part.mode != "off"
+    ]
     if settings.preconditioner == "curvature":
         found.append("the matrices that gradients are multiplied with")
     if settings.preconditioner == "second_moment" and not _has_adams_mean(policy):
@@ -148,7 +156,8 @@ class PolicySpace:
         tasks gets wrong most often is to hold easy tasks back.
         """
         own = {f"{quantity}_multiplier": 1.0 for quantity in self.quantities} | dict(self.default)
-        freer = {q: 0.5 if q in ("lr", "init_std") else -0.5 for q in ("l2", "pull", "init_std", "lr")}
+        order = ("l2", "pull", "dropout", "input_noise", "init_std", "lr")
+        freer = {q: 0.5 if q in ("lr", "init_std") else -0.5 for q in order}
         moves = [(q, share * sign) for sign in (1, -1) for q, share in freer.items() if q in self.quantities]
         return (own, *(own | {f"{q}_multiplier": MULTIPLIERS[q] ** share} for q, share in moves))
 
@@ -204,7 +213,8 @@ def policy_space(
 def _of_any_depth(policy: Policy) -> bool:
     """Whether the policy has values for all that a deeper network has: for hidden layers too, where it tells roles."""
     settings = policy.settings
-    tables = {part.granularity for part in (settings.lr, settings.l2, settings.pull) if part.mode == "learned"}
+    parts = (settings.lr, settings.l2, settings.pull, settings.dropout)
+    tables = {part.granularity for part in parts if part.mode == "learned"}
     tables |= {settings.init.granularity} if settings.init.mode == "scaled" else set()
     tables |= {settings.schedule_granularity()} if settings.schedule != "off" else set()
     return "role" not in tables or {"hidden.weight", "hidden.bias"} <= set(policy.known_roles)

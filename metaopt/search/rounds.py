@@ -139,7 +139,7 @@ def fingerprint(task: TaskBatch, draws: Draws) -> str:
         Eight digits, made of a few digits of sums: machines that round differently agree.
     """
     tensors = [tensor for batch in task for tensor in batch] + list(draws.noise.values())
-    tensors += [] if draws.order is None else [draws.order]
+    tensors += [tensor for tensor in (draws.order, *draws.loss) if tensor is not None]
     facts = []
     for tensor in tensors:
         flat = tensor.double().nan_to_num().flatten()

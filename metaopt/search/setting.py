@@ -85,7 +85,7 @@ def trainer(setting: Setting, kind: Kind, model: Model) -> Trainer:
 
         def multiplied(numbers: Params, noise: Params) -> Start:
             values = policy.scaled(numbers)
-            return Start(policy.start(noise, values), policy.rule(noise, values))
+            return Start(policy.start(noise, values), policy.rule(noise, values), policy.inner_loss(values))
 
         return Trainer(multiplied, objective)
     start = conventional_start(setting, model)
@@ -147,6 +147,7 @@ def prepared(
         draws = Draws(
             draws.noise if same_model else {name: torch.cat([one.noise[name] for one in drawn]) for name in shapes},
             draws.order if same_order else torch.cat(orders) if orders else None,
+            draws.loss,  # which depends on neither
         )
     if setting.task.padded and not model.masks:
         tasks, draws = fit_to_width(tasks, draws, model.input_layer)

@@ -70,7 +70,8 @@ def scalar_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
-    """A policy's strengths and matrices as metrics, "policy/lr/0.weight", "policy/curvature/0.weight/1" and so on."""
+    """A policy's strengths and matrices as metrics: "policy/lr/0.weight", "policy/curvature/0.weight/1",
+    "policy/label_smoothing" and so on."""
     strengths = {
         f"policy/{quantity}/{name}": values
         for quantity, tensors in reading.strengths.items()
@@ -81,4 +82,5 @@ def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
         for name, of_tensor in reading.matrices.items()
         for mode, matrix in enumerate(of_tensor)
     }
-    return strengths | matrices
+    numbers = {f"policy/{quantity}": np.asarray(value) for quantity, value in reading.numbers.items()}
+    return strengths | matrices | numbers

@@ -1,15 +1,19 @@
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
 from metaopt.config.build import STREAMS, build_job, build_tracker, generator
+from metaopt.config.engine import check_loss
 from metaopt.config.load import train_config
 from metaopt.config.schema import TrackingConfig
 from metaopt.errors import ConfigError
 from metaopt.inner.through_higher import ThroughHigher
 from metaopt.outer.loop import sample
+from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.tracking.none import NoTracker
+from metaopt.types import Kind, TaskSpec
 
 
 @pytest.fixture
@@ -105,3 +109,36 @@ def test_tracking_that_cannot_begin_is_a_warning(tmp_path):
     (tmp_path / "wandb").write_text("a file where a folder should be")
     build_tracker(TrackingConfig(name="wandb"), tmp_path, {}, warnings.append).log({"loss": 0.5}, 1)
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("tasks=sinusoid", "policy.label_smoothing.mode=learned"), "policy.label_smoothing.mode is learned"),
+        (("model=linear", "policy.dropout.mode=fixed"), "policy.dropout.mode is fixed"),
+    ],
+)
+def test_what_cannot_enter_a_loss_is_refused_by_name(composed, overrides, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        build_job(train_config(composed(*overrides)))
+    assert "\n" not in str(caught.value)
+
+
+def test_noise_cannot_be_added_to_words():
+    settings = PolicySettings(lr=StrengthSettings("learned", 0.1), input_noise=StrengthSettings("fixed", 0.1))
+    words = TaskSpec(Kind.classification, (5,), 2, vocabulary=7)
+    with pytest.raises(ConfigError, match=r"policy\.input_noise\.mode is fixed.* 7 words"):
+        check_loss(settings, words)
+    check_loss(settings, replace(words, vocabulary=None))
+
+
+@pytest.mark.parametrize(("quantity", "noisy"), [("label_smoothing", False), ("dropout", True), ("input_noise", True)])
+def test_random_numbers_are_drawn_where_the_loss_needs_them(build, quantity, noisy):
+    for mode in ("off", "learned"):
+        job = build(f"policy.{quantity}.mode={mode}")
+        assert (job.validation.draws.loss.bank is not None) == (noisy and mode == "learned")
+    assert torch.isfinite(
+        job.problem.hypergradient(
+            job.state.policy, job.problem.objective, job.validation.tasks, job.validation.draws, job.problem.horizon
+        ).flat
+    ).all()

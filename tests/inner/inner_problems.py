@@ -90,7 +90,8 @@ def make_problem(
         return Batch(x, torch.randint(CLASSES, (n_tasks, n), generator=generator))
 
     tasks = TaskBatch(examples(n_support), examples(5), examples(6))
-    draws = cast_draws(draw(model.shapes, n_tasks, horizon, batch_size, n_support, generator), torch.float64)
+    drawn = draw(model.shapes, n_tasks, horizon, batch_size, n_support, generator, settings.draws_noise())
+    draws = cast_draws(drawn, torch.float64)
     return Problem(policy, model, kind, objective(model, kind), tasks, draws, horizon)
 
 

@@ -11,9 +11,16 @@ def strengths(*modes):
     return st.builds(StrengthSettings, st.sampled_from(modes), st.floats(0.05, 0.5), st.sampled_from(EVERY_GRANULARITY))
 
 
+def loss_strengths(*granularities):
+    modes = st.sampled_from(["off", "off", "fixed", "learned"])
+    return st.builds(StrengthSettings, modes, st.floats(0.05, 0.5), st.sampled_from(granularities))
+
+
 @st.composite
 def problems(draw):
     """Any policy on any model."""
+    kind = draw(st.sampled_from(list(Kind)))
+    on_mlp = kind is Kind.regression or draw(st.booleans())
     settings = PolicySettings(
         lr=draw(strengths("learned")),
         l2=draw(strengths("off", "fixed", "learned")),
@@ -25,6 +32,9 @@ def problems(draw):
         ),
         preconditioner=draw(st.sampled_from(["off", "curvature", "second_moment"])),
         schedule_knots=draw(st.sampled_from([None, 2, 3])),
+        label_smoothing=draw(loss_strengths("global")) if kind is Kind.classification else StrengthSettings(value=0.1),
+        dropout=draw(loss_strengths("global", "role", "tensor")),
+        input_noise=draw(loss_strengths("global")),
     )
     options = {
         "horizon": draw(st.integers(1, 4)),
@@ -32,11 +42,8 @@ def problems(draw):
         "n_tasks": draw(st.integers(1, 3)),
         "seed": draw(st.integers(0, 1000)),
     }
-    if draw(st.booleans()):
-        kind, activation = (
-            draw(st.sampled_from(list(Kind))),
-            draw(st.sampled_from(["relu", "tanh", "gelu", "silu", "elu"])),
-        )
+    if on_mlp:
+        activation = draw(st.sampled_from(["relu", "tanh", "gelu", "silu", "elu"]))
         return make_problem(settings, tiny_mlp(kind, activation), kind, **options)
     norm, downsample = draw(st.sampled_from(["batch", "layer", "none"])), draw(st.sampled_from(["pool", "stride"]))
     return make_problem(settings, tiny_conv4(norm, downsample), input_shape=IMAGE, **options)

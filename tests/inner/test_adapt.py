@@ -5,7 +5,7 @@ from inner_problems import REGIMES, conv4_problem, make_problem, mlp_problem, ti
 from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import take_draws
 from metaopt.inner.reverse import Reverse
-from metaopt.inner.unroll import exact_gradient, unroll
+from metaopt.inner.unroll import unroll
 from metaopt.models.objective import objective_of
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.trees import take_tasks
@@ -24,7 +24,7 @@ def test_it_ends_where_the_unroll_ends(on, regime):
     for i in range(3):
         task, draws = take_tasks(problem.tasks, i), take_draws(problem.draws, i)
         start = problem.policy(draws.noise)
-        end, _ = unroll(start, exact_gradient(problem.objective.loss), task.support, draws.order, problem.horizon)
+        end, _ = unroll(start, problem.objective.loss, task.support, draws.order, problem.horizon)
         for point, params in enumerate((start.params, end)):
             loss, accuracy = problem.objective.scores(params, getattr(task, on))
             torch.testing.assert_close(found.loss[i, point], loss.detach(), rtol=1e-12, atol=0)

@@ -3,7 +3,9 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from metaopt.inner.draws import cast_draws, draw, take_draws
+from metaopt.inner.draws import Draws, cast_draws, draw, take_draws
+from metaopt.policies.loss_strengths import BANK_SIZE
+from metaopt.policies.rule import LossNoise
 
 SHAPES = {"weight": torch.Size([40, 50]), "bias": torch.Size([50])}
 
@@ -91,3 +93,24 @@ def test_casting_changes_the_noise_and_not_the_order():
     for name, noise in draws.noise.items():
         assert double.noise[name].dtype == torch.float64
         assert torch.equal(double.noise[name].float(), noise)
+
+
+def test_noise_of_the_losses_is_drawn_last_and_only_where_it_is_asked_for():
+    arguments = (SHAPES, 2, 5, 3, 7)
+    plain = draw(*arguments, torch.Generator().manual_seed(0))
+    noisy = draw(*arguments, torch.Generator().manual_seed(0), loss_noise=True)
+    assert plain.loss == LossNoise()
+    assert torch.equal(noisy.order, plain.order)
+    for name in SHAPES:
+        assert torch.equal(noisy.noise[name], plain.noise[name])
+    assert noisy.loss.bank.shape == (2, BANK_SIZE)
+    assert not torch.equal(*noisy.loss.bank)
+
+
+def test_noise_of_the_losses_is_taken_and_cast_with_the_rest():
+    bank, present = torch.randn(3, 5), torch.ones(3, 2)
+    draws = Draws({"bias": torch.zeros(3, 1)}, None, LossNoise(bank, present))
+    one = cast_draws(take_draws(draws, 1), torch.float64)
+    assert torch.equal(one.loss.bank, bank[1].double())
+    assert torch.equal(one.loss.present, present[1].double())
+    assert take_draws(draws._replace(loss=LossNoise(bank)), slice(0, 2)).loss.present is None

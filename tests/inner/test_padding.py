@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaopt.inner.adapt import adapt
-from metaopt.inner.draws import Draws, draw
+from metaopt.inner.draws import Draws, cast_draws, draw
 from metaopt.inner.mixed import Mixed
 from metaopt.inner.padding import fit_to_width
 from metaopt.models.linear import linear
@@ -15,6 +16,7 @@ from metaopt.models.objective import objective
 from metaopt.models.transformer import transformer
 from metaopt.policies.baselines import RuleSettings, fixed_learner
 from metaopt.policies.policy import Policy
+from metaopt.policies.rule import LossNoise
 from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 from metaopt.types import Batch, Kind, TaskBatch, TaskSpec
 
@@ -23,6 +25,9 @@ LEARNED = {name: StrengthSettings("learned", 0.1, "tensor") for name in ("lr", "
 SETTINGS = PolicySettings(
     **LEARNED, momentum=MomentumSettings("learned", 0.5), schedule="step_tensor", init=InitSettings("scaled", "tensor")
 )
+IN_LOSS = {name: StrengthSettings("learned", 0.3) for name in ("label_smoothing", "input_noise")}
+WITHOUT_LAYERS = replace(SETTINGS, **IN_LOSS)
+REGULARISED = replace(WITHOUT_LAYERS, dropout=StrengthSettings("learned", 0.3, "tensor"))
 
 
 class Case:
@@ -39,10 +44,9 @@ class Case:
         sets = [self._batches(kind, generator, columns, classes, more_columns, more_classes) for _ in range(3)]
         self.tasks = TaskBatch(*(pair[0] for pair in sets))
         padded = TaskBatch(*(pair[1] for pair in sets))
-        draws = draw(self.wide.shapes, 1, HORIZON, 4, ROWS, generator)
-        draws = Draws({name: noise.double() for name, noise in draws.noise.items()}, draws.order)
+        draws = cast_draws(draw(self.wide.shapes, 1, HORIZON, 4, ROWS, generator, loss_noise=True), torch.float64)
         cut = {name: noise[tuple(map(slice, (1, *shape)))] for (name, shape), noise in self._of(draws)}
-        self.draws = Draws(cut, draws.order)
+        self.draws = draws._replace(noise=cut)
         self.padded, self.padded_draws = padded, draws
         if not self.wide.masks:
             self.padded, self.padded_draws = fit_to_width(padded, draws, self.wide.input_layer)
@@ -78,15 +82,16 @@ cases = st.builds(
 
 
 @settings(max_examples=30, deadline=None)
-@given(cases)
-def test_padding_changes_no_hypergradient_and_no_score(case):
+@given(cases, st.booleans())
+def test_padding_changes_no_hypergradient_and_no_score(case, with_loss):
+    chosen = SETTINGS if not with_loss else REGULARISED if len(case.narrow.shapes) > 2 else WITHOUT_LAYERS
     found = []
     for model, aim, tasks, draws in (
         (case.narrow, case.objectives[0], case.tasks, case.draws),
         (case.wide, case.objectives[1], case.padded, case.padded_draws),
     ):
         # Learned values have moved away from where they start, so that none is neutral.
-        policy = Policy(SETTINGS, model.shapes, model.init, HORIZON).double()
+        policy = Policy(chosen, model.shapes, model.init, HORIZON, roles=model.roles).double()
         with torch.no_grad():
             for i, p in enumerate(policy.parameters()):
                 p.add_(0.1 * (i % 5) - 0.2)
@@ -122,3 +127,14 @@ def test_the_arguments_stay_as_they_are():
     assert filled.query.x.tolist() == [[[1.0, 0.0]]]
     assert draws.noise["output.weight"].tolist() == [[[pytest.approx(2**0.5), 0.0]]]
     assert draws.noise["output.bias"].tolist() == [[pytest.approx(2**0.5)]]
+
+
+def test_noise_in_the_loss_is_told_which_columns_there_are():
+    x = torch.tensor([[[1.0, torch.nan]], [[1.0, 2.0]]])
+    tasks = TaskBatch(*[Batch(x, torch.zeros(2, 1, 1))] * 3)
+    noise = {"output.weight": torch.ones(2, 1, 2), "output.bias": torch.ones(2, 1)}
+    layer = ("output.weight", "output.bias")
+    _, draws = fit_to_width(tasks, Draws(noise, None, LossNoise(torch.ones(2, 5))), layer)
+    assert draws.loss.present is not None
+    assert draws.loss.present.tolist() == [[1, 0], [1, 1]]
+    assert fit_to_width(tasks, Draws(noise, None), layer)[1].loss == LossNoise()

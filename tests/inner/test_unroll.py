@@ -15,9 +15,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand(regime, granularity):
     problem = mlp_problem(regime, granularity)
     task, draws = take_tasks(problem.tasks, 1), take_draws(problem.draws, 1)
     start = problem.policy(draws.noise)
-    found, found_loss = unroll(
-        start, exact_gradient(problem.objective.loss), task.support, draws.order, problem.horizon
-    )
+    found, found_loss = unroll(start, problem.objective.loss, task.support, draws.order, problem.horizon)
 
     own = {name: p.detach() for name, p in problem.policy.named_parameters()}
     names = list(problem.model.shapes)
@@ -57,7 +55,7 @@ def test_a_horizon_of_zero_changes_nothing():
     problem = mlp_problem("few_shot", "tensor")
     task, draws = take_tasks(problem.tasks, 0), take_draws(problem.draws, 0)
     start = problem.policy(draws.noise)
-    params, _ = unroll(start, exact_gradient(problem.objective.loss), task.support, draws.order, 0)
+    params, _ = unroll(start, problem.objective.loss, task.support, draws.order, 0)
     for name, p in params.items():
         assert p is start.params[name]
 

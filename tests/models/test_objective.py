@@ -5,7 +5,7 @@ import torch
 
 from metaopt.errors import ConfigError
 from metaopt.models.mlp import mlp
-from metaopt.models.objective import objective, objective_of
+from metaopt.models.objective import Perturbation, objective, objective_of
 from metaopt.types import Batch, Kind, TaskSpec
 
 
@@ -73,3 +73,48 @@ def test_the_error_surrogate_is_the_probability_that_the_right_class_does_not_ge
 def test_a_regression_has_no_errors_to_count():
     with pytest.raises(ConfigError, match=r"outer\.objective is 'error_surrogate'.*use loss"):
         objective_of(given_outputs, Kind.regression, outer="error_surrogate")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, torch.tensor(0.3, dtype=torch.float64)], ids=str)
+def test_smoothed_targets_give_the_cross_entropy_that_torch_gives(share):
+    logits, batch = torch.randn(7, 4, dtype=torch.float64), Batch(torch.zeros(7, 1), torch.arange(7) % 4)
+    for padded in (False, True):
+        told = batch._replace(y=torch.nn.functional.one_hot(batch.y, 4)) if padded else batch
+        loss = objective_of(given_outputs, Kind.classification, padded).loss
+        found = loss({"outputs": logits}, told, Perturbation(share))
+        expected = torch.nn.functional.cross_entropy(logits, batch.y, label_smoothing=float(share))
+        torch.testing.assert_close(found, expected)
+        assert loss({"outputs": logits}, told, Perturbation()) == loss({"outputs": logits}, told)
+
+
+def test_targets_are_smoothed_over_the_classes_that_the_task_has():
+    logits = torch.randn(2, 5, dtype=torch.float64)
+    y = torch.tensor([[0, 1, 0, -1, -1], [1, 0, 0, -1, -1]])
+    found = objective_of(given_outputs, Kind.classification, padded=True).loss(
+        {"outputs": logits}, Batch(torch.zeros(2, 1), y), Perturbation(0.2)
+    )
+    expected = torch.nn.functional.cross_entropy(logits[:, :3], torch.tensor([1, 0]), label_smoothing=0.2)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
+def test_layers_are_given_something_else_while_the_loss_is_perturbed_and_only_then(kind, padded):
+    model = mlp(TaskSpec(kind, (3,), 4), [5])
+    params = {name: torch.randn(shape) for name, shape in model.shapes.items()}
+    y = torch.randn(6, 4) if kind is Kind.regression else torch.arange(6) % 4
+    batch = Batch(torch.randn(6, 3), torch.nn.functional.one_hot(y, 4) if padded and y.dim() == 1 else y)
+    loss = objective(model, kind, padded).loss
+    plain = loss(params, batch)
+    doubled = params | {"output.weight": 2 * params["output.weight"]}
+    found = loss(params, batch, Perturbation(hidden={"output.weight": lambda x: 2 * x}))
+    torch.testing.assert_close(found, loss(doubled, batch))
+    assert found != plain
+    assert loss(params, batch) == plain
+
+    def fail(_):
+        raise ValueError("in the middle of a pass")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        loss(params, batch, Perturbation(hidden={"output.weight": fail}))
+    assert loss(params, batch) == plain

@@ -31,7 +31,9 @@ def test_a_description_names_what_is_on_and_nothing_else():
 
 
 def test_a_learner_starts_where_it_is_told():
-    start, rule = fixed_learner(lambda noise: {n: 2 * e for n, e in noise.items()}, RuleSettings("sgd", 1.0))(tree(0))
+    learner = fixed_learner(lambda noise: {n: 2 * e for n, e in noise.items()}, RuleSettings("sgd", 1.0))
+    start, rule, inner = learner(tree(0))
+    assert inner is None
     assert rule.init(start) == {}
     for name, epsilon in tree(0).items():
         assert torch.equal(start[name], 2 * epsilon)

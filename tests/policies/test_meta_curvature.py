@@ -74,7 +74,7 @@ def test_with_identities_the_step_is_what_it_is_without(others):
     policy.load_state_dict({name: own.get(name, p) for name, p in policy.named_parameters()})
     ends = []
     for each in (plain, policy):
-        start, rule = each(tree(0))
+        start, rule, _ = each(tree(0))
         ends.append(trained(rule, start, HORIZON)[-1])
     for name in SHAPES:
         assert torch.equal(ends[0][name], ends[1][name]), name
@@ -84,7 +84,7 @@ def test_only_the_gradient_of_the_loss_is_transformed_and_not_the_regularisation
     settings = PolicySettings(lr=fixed(0.1), l2=fixed(0.3), preconditioner="curvature")
     policy = make_policy(settings)
     params, grads = tree(1), tree(2)
-    _, rule = policy(tree(0))
+    _, rule, _ = policy(tree(0))
     found, _ = rule.update(params, grads, rule.init(params), 0)
     for name in ("hidden.weight", "hidden.bias"):
         matrix = curvature(policy, name, 0)

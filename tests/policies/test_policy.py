@@ -19,7 +19,7 @@ def test_meta_sgd_is_one_step_of_a_rate_for_each_parameter():
     """Li et al., 2017: θ' = θ − α ∘ ∇."""
     policy = make_policy(PolicySettings(lr=learned(), init=InitSettings("learned")), horizon=1)
     noise, grads = tree(0), tree(1)
-    start, rule = policy(noise)
+    start, rule, _ = policy(noise)
     end, _ = rule.update(start, grads, rule.init(start), 0)
     for name, key in zip(NAMES, KEYS, strict=True):
         assert start[name] is policy.init[key], "the start does not depend on the task"
@@ -31,7 +31,7 @@ def test_meta_sgd_is_one_step_of_a_rate_for_each_parameter():
 def test_lslr_is_a_rate_for_each_step_and_tensor():
     """Antoniou et al., 2019: α_t per parameter tensor."""
     policy = make_policy(PolicySettings(lr=fixed(0.1), schedule="step_tensor", init=InitSettings("learned")))
-    start, rule = policy(tree(0))
+    start, rule, _ = policy(tree(0))
     grads = tree(1)
     for step in range(HORIZON):
         end, _ = rule.update(start, grads, rule.init(start), step)
@@ -47,7 +47,7 @@ def test_maml_is_plain_gradient_descent_from_a_learned_start():
     """Finn et al., 2017: one fixed rate."""
     policy = make_policy(PolicySettings(lr=fixed(0.1), init=InitSettings("learned")))
     assert all(name.startswith("init.") for name, _ in policy.named_parameters())
-    start, rule = policy(tree(0))
+    start, rule, _ = policy(tree(0))
     found = trained(rule, start, 20)[-1]
     expected = trained_by_torch(torch.optim.SGD, {n: p.detach() for n, p in start.items()}, 20, lr=0.1)[-1]
     for name in NAMES:
@@ -102,7 +102,7 @@ def test_what_is_not_learned_is_not_among_the_parameters(mode):
 def test_what_is_off_is_absent_from_the_step():
     # NaN at the anchor would come through a pull that was switched off by a zero.
     policy = make_policy(PolicySettings(lr=fixed(0.1), schedule="step"))
-    _, rule = policy({name: torch.full_like(t, torch.nan) for name, t in tree(0).items()})
+    _, rule, _ = policy({name: torch.full_like(t, torch.nan) for name, t in tree(0).items()})
     params = tree(1)
     assert rule.init(params) == {}
     end, _ = rule.update(params, tree(2), {}, 0)
@@ -144,7 +144,7 @@ def test_a_learned_start_begins_as_torch_draws():
 def test_the_pull_is_towards_the_start_of_the_same_task():
     policy = make_policy(PolicySettings(lr=fixed(0.1), pull=fixed(0.5), schedule="step"))
     for seed in (1, 2):
-        start, rule = policy(tree(seed))
+        start, rule, _ = policy(tree(seed))
         zero = {name: torch.zeros_like(p) for name, p in start.items()}
         still, _ = rule.update(start, zero, rule.init(start), 0)
         moved = {name: p + 1 for name, p in start.items()}
@@ -157,7 +157,7 @@ def test_the_pull_is_towards_the_start_of_the_same_task():
 
 def test_a_schedule_holds_its_last_factor_beyond_the_horizon():
     policy = make_policy(PolicySettings(lr=fixed(0.1), schedule="step"))
-    start, rule = policy(tree(0))
+    start, rule, _ = policy(tree(0))
     at = [rule.update(start, tree(1), {}, step)[0]["hidden.bias"] for step in (HORIZON - 2, HORIZON - 1, HORIZON, 1000)]
     assert torch.equal(at[1], at[2])
     assert torch.equal(at[1], at[3])
@@ -169,7 +169,7 @@ def test_the_policy_is_a_pure_function_of_its_parameters_and_the_noise():
     noise = tree(0)
     kept = {name: epsilon.clone() for name, epsilon in noise.items()}
     moved = {name: p.detach() + 1 for name, p in policy.named_parameters()}
-    start, rule = torch.func.functional_call(policy, moved, (noise,))
+    start, rule, _ = torch.func.functional_call(policy, moved, (noise,))
     torch.testing.assert_close(start["hidden.weight"], torch.e * policy.start(noise)["hidden.weight"])
     # The rule goes on using the parameters of its call, after the call.
     zero = {name: torch.zeros_like(p) for name, p in start.items()}

@@ -49,6 +49,11 @@ LEARNED = StrengthSettings("learned", 0.1)
         ({"optimizer": "Adam", "schedule": "step"}, "schedule is on"),
         ({"optimizer": "Adam", "preconditioner": "curvature"}, "preconditioner is on"),
         ({"preconditioner": "kfac"}, "policy.preconditioner"),
+        ({"label_smoothing": StrengthSettings("learned", 1.0)}, "policy.label_smoothing.value"),
+        ({"label_smoothing": StrengthSettings("fixed", 0.1, "role")}, "policy.label_smoothing.granularity"),
+        ({"input_noise": StrengthSettings("learned", 0.1, "tensor")}, "policy.input_noise.granularity"),
+        ({"dropout": StrengthSettings("learned", 0.1, "element")}, "policy.dropout.granularity"),
+        ({"dropout": StrengthSettings("learned", -0.1)}, "policy.dropout.value"),
     ],
 )
 def test_what_makes_no_policy_is_refused_by_name(changes, field):

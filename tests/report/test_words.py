@@ -17,10 +17,20 @@ ROLES = {
 }
 
 
-def said(strengths=None, schedule=None, momentum=None, roles=None, learned=("lr", "l2", "momentum"), matrices=None):
+def said(
+    strengths=None,
+    schedule=None,
+    momentum=None,
+    roles=None,
+    learned=("lr", "l2", "momentum"),
+    matrices=None,
+    numbers=None,
+):
     arrays = {q: {n: np.asarray(v, np.float64) for n, v in tensors.items()} for q, tensors in (strengths or {}).items()}
     factors = {name: np.asarray(values, np.float64) for name, values in (schedule or {}).items()}
-    reading = PolicyReading(arrays, factors, momentum, (1, 8, 8), frozenset(learned), matrices or {})
+    reading = PolicyReading(
+        arrays, factors, momentum, (1, 8, 8), frozenset(learned), matrices or {}, numbers=numbers or {}
+    )
     return reading_in_words(reading, roles or {})
 
 
@@ -142,3 +152,23 @@ def test_extreme_strengths_are_no_nan(value):
     tensors = {"in.weight": np.array([value, value]), "out.weight": np.array([0.1, 0.2])}
     sentences = said(dict.fromkeys(("lr", "l2", "pull", "init_std"), tensors), momentum=1.0)
     assert not any("nan" in sentence.lower() for sentence in sentences)
+
+
+def test_what_enters_the_loss_is_told_with_its_numbers():
+    learned = ("label_smoothing", "dropout", "input_noise")
+    rates = {"a.weight": 0.1, "b.weight": 0.3, "out.weight": 0.2}
+    numbers = {"label_smoothing": 0.0532, "input_noise": 0.25}
+    assert said({"dropout": rates}, learned=learned, numbers=numbers) == [
+        "Label smoothing is 0.0532: so much of each target is spread evenly over the task's classes while training.",
+        "Gaussian dropout is strongest before b (rate 0.300) and weakest before a (0.100).",
+        "Input noise has standard deviation 0.250 while training.",
+    ]
+    assert said({"dropout": {"out.weight": 0.2}}) == [
+        "Gaussian dropout (fixed, not learned) before out has rate 0.200."
+    ]
+    assert said({"dropout": dict.fromkeys(rates, 0.2)}, learned=learned) == [
+        "Gaussian dropout before all layers but the first has rate 0.200."
+    ]
+    assert said({"dropout": rates | {"a.weight": 0.29, "out.weight": 0.28}}, learned=learned) == [
+        "Gaussian dropout has about the same rate before all layers but the first: 0.28 to 0.30."
+    ]

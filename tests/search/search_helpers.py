@@ -114,7 +114,8 @@ def make_draws(setting, tasks, seed=1):
     """The comparison's draws."""
     n, n_support = tasks.support.x.shape[:2]
     generator = torch.Generator().manual_seed(seed)
-    return draw(setting.model.shapes, n, setting.horizon, setting.batch_size, n_support, generator)
+    noisy = setting.policy.settings.draws_noise()
+    return draw(setting.model.shapes, n, setting.horizon, setting.batch_size, n_support, generator, noisy)
 
 
 def make_plan(methods=("random",), trials=4, storage=None, space=None, name="toy"):

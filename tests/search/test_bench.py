@@ -124,7 +124,7 @@ def test_networks_and_batch_sizes_are_the_candidates_own(changes, size):
     model = mlp(SPEC, [changes.get("width", 8)] * changes.get("depth", 1), changes.get("activation", "relu"))
     task = take_tasks(cast_tasks(tasks, torch.float64), 1)
     own = take_draws(cast_draws(draws, torch.float64), 1)
-    noise, order = own
+    noise, order, _ = own
     if changes or size is not None:
         new = cast_draws(drawn_anew(setting, model, "task 1", size or BATCH, SUPPORT, bool(changes)), torch.float64)
         if size is not None:

@@ -26,13 +26,19 @@ from metaopt.inner.adapt import adapt
 from metaopt.inner.draws import take_draws
 from metaopt.inner.padding import fit_to_width
 from metaopt.policies.baselines import DECAYS, RuleSettings, decay_factors
-from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings
+from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySettings, StrengthSettings
 from metaopt.search.bench import Bench, Request
 from metaopt.search.mapping import IN_FULL, KEPT, MULTIPLIERS, check_multiplied, closest_setting, policy_space
 from metaopt.search.space import DIMENSIONS
 from metaopt.trees import take_tasks
 
 CURVATURE = PolicySettings(lr=learned(0.05, "tensor"), preconditioner="curvature")
+REGULARISED = PolicySettings(
+    lr=learned(0.05, "tensor"),
+    label_smoothing=StrengthSettings("learned", 0.1),
+    dropout=learned(0.3, "tensor"),
+    input_noise=fixed(0.2),
+)
 POLICIES = {
     "global": GLOBAL,
     "everything": EVERYTHING,
@@ -40,6 +46,7 @@ POLICIES = {
     "second_moment": ADAPTIVE,
     "maml": MAML,
     "curvature": CURVATURE,
+    "regularised": REGULARISED,
 }
 by_policy = pytest.mark.parametrize("settings", POLICIES.values(), ids=POLICIES)
 
@@ -84,9 +91,8 @@ def test_the_first_point_is_the_policy_itself_on_padded_tasks():
 def test_multipliers_multiply(settings):
     """Against the closed form of one step."""
     policy = make_setting(settings, dtype=torch.float64).policy
-    factors = {
-        name: torch.tensor(value).double() for name, value in zip(MULTIPLIERS, (2.0, 3.0, 5.0, 1.5), strict=True)
-    }
+    chosen = {"lr": 2.0, "l2": 3.0, "pull": 5.0, "init_std": 1.5}
+    factors = {name: torch.tensor(value).double() for name, value in chosen.items()}
     generator = torch.Generator().manual_seed(0)
     noise, params, grads = (
         {name: torch.randn(shape, generator=generator).double() for name, shape in policy.shapes.items()}
@@ -109,7 +115,8 @@ def test_multipliers_are_those_of_what_the_policy_has():
         return {name.removesuffix("_multiplier") for name in space_of(make_setting(settings))[0].distributions}
 
     strengths = set(MULTIPLIERS)
-    assert quantities(EVERYTHING) & strengths == strengths
+    assert quantities(EVERYTHING) & strengths == strengths - {"dropout", "input_noise"}
+    assert quantities(REGULARISED) & strengths == {"lr", "dropout", "input_noise"}
     assert quantities(GLOBAL) & strengths == {"lr"}
     assert quantities(ADAPTIVE) & strengths == {"lr", "l2"}
     assert quantities(BY_ROLE) & strengths == {"lr", "l2", "init_std"}
@@ -260,6 +267,8 @@ def test_one_number_for_many_is_their_geometric_mean_over_parameters():
 def test_what_a_setting_cannot_say_is_lost_by_name():
     assert any("pull" in words for words in closest_setting(make_setting(EVERYTHING).policy).lost)
     assert any("matrices" in words for words in closest_setting(make_setting(CURVATURE).policy).lost)
+    lost = closest_setting(make_setting(REGULARISED).policy).lost
+    assert lost[-3:] == ("label smoothing", "dropout", "input noise")
     scaled = make_setting(replace(GLOBAL, init=InitSettings("scaled")))
     assert closest_setting(scaled.policy).settings.optimizer == "sgd"
     assert not closest_setting(
@@ -278,3 +287,17 @@ def test_multipliers_make_a_difference_on_the_bench():
         for m in (0.25, 4.0)
     )
     assert low != high
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=["held out", "folds"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_candidates_train_on_what_the_policy_makes_of_the_loss(options, batch_size):
+    setting = make_setting(REGULARISED, **options)
+    tasks = classification()
+    space, _ = space_of(setting)
+    plain = space.first[0] | ({} if batch_size is None else {"batch_size": batch_size})
+    quiet = plain | {"dropout_multiplier": 1e-9, "input_noise_multiplier": 1e-9}
+    requests = [Request(2, space.candidate(point, HORIZON)) for point in (plain, plain, quiet)]
+    first, again, other = Bench(setting, tasks, make_draws(setting, tasks)).run(requests, lambda *_: True)
+    assert first.value == again.value
+    assert first.value != other.value

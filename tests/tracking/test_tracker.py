@@ -33,3 +33,9 @@ def test_a_policys_matrices_are_named_by_tensor_and_mode():
     found = policy_histograms(PolicyReading({}, {}, None, (3,), matrices=matrices))
     assert [*found] == [f"policy/curvature/{name}" for name in ("0.weight/0", "0.weight/1", "0.bias/0")]
     assert found["policy/curvature/0.weight/1"] is matrices["0.weight"][1]
+
+
+def test_numbers_that_there_is_one_of_are_named_by_quantity():
+    found = policy_histograms(PolicyReading({}, {}, None, (3,), numbers={"label_smoothing": 0.1}))
+    assert list(found) == ["policy/label_smoothing"]
+    assert found["policy/label_smoothing"] == 0.1

@@ -176,6 +176,7 @@ def build_problem(
         inductive=build_inductive(network, family.spec, inner.dtype),
         horizons=tuple(inner.horizons or ()),
         loss_noise=settings.draws_noise(),
+        progressive=settings.order == "progressive",
     )
 
 

@@ -29,6 +29,7 @@ from metaopt.outer.loop import Validation
 from metaopt.outer.problem import InnerProblem
 from metaopt.outer.ranks import place
 from metaopt.policies.policy import Policy
+from metaopt.policies.progressive import SHORTEST
 from metaopt.policies.settings import PolicySettings
 from metaopt.trees import count_tasks, take_tasks
 from metaopt.types import CPU, Kind, Params, TaskSpec
@@ -48,6 +49,12 @@ def check_engine(settings: PolicySettings, inner: InnerConfig, device: torch.dev
         raise ConfigError(
             f"inner.horizons is {inner.horizons}, but policy.schedule is {settings.schedule}, whose factors belong to "
             "the steps of one horizon; give policy.schedule=off, or leave out inner.horizons"
+        )
+    shortest = min(inner.horizons or (inner.horizon,))
+    if settings.order == "progressive" and shortest < SHORTEST:
+        raise ConfigError(
+            f"policy.order is progressive, which needs at least {SHORTEST} steps, but trainings have {shortest}; raise "
+            "the horizon, or meta-train with policy.order=epochs"
         )
     if inner.engine == "higher" and inner.hypergradient not in ("auto", "reverse", "first_order"):
         raise ConfigError(

@@ -56,6 +56,7 @@ class PolicyConfig:
     preconditioner: str = "off"
     schedule_knots: Optional[int] = None  # noqa: UP045
     rule: str = "strengths"
+    order: str = "epochs"
     label_smoothing: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=SMOOTHING.value))
     dropout: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=DROPOUT.value))
     input_noise: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=INPUT_NOISE.value))
@@ -78,6 +79,7 @@ class PolicyConfig:
             preconditioner=self.preconditioner,  # type: ignore[arg-type]
             schedule_knots=self.schedule_knots,
             rule=self.rule,  # type: ignore[arg-type]
+            order=self.order,  # type: ignore[arg-type]
             label_smoothing=strength(self.label_smoothing),
             dropout=strength(self.dropout),
             input_noise=strength(self.input_noise),

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metaopt.errors import ConfigError
 from metaopt.policies.loss_strengths import BANK_SIZE
+from metaopt.policies.progressive import PARTS, progressive_order
 from metaopt.policies.rule import LossNoise
 from metaopt.types import Params
 
@@ -35,6 +37,7 @@ def draw(
     n_support: int,
     generator: torch.Generator,
     loss_noise: bool = False,
+    progressive: bool = False,
 ) -> Draws:
     """Draws noise and minibatch order for training on `n_tasks` tasks.
 
@@ -47,14 +50,25 @@ def draw(
         generator: the only source of randomness.
         loss_noise: whether random numbers enter the inner losses. They are drawn last: what else is drawn is the same
             without them.
+        progressive: whether examples join one part after the other (`progressive_order`).
 
     Returns:
         Noise, and an order in which each task goes through its support set in epochs, each in a new random order;
         a minibatch may span the end of one epoch and the beginning of the next.
+
+    Raises:
+        ConfigError: there are too few examples to join in parts.
     """
     noise = {name: torch.randn(n_tasks, *shape, generator=generator) for name, shape in shapes.items()}
     order = None
-    if batch_size is not None and batch_size < n_support:
+    if progressive:
+        if n_support < PARTS:
+            raise ConfigError(
+                f"policy.order is progressive, which needs at least {PARTS} support examples, but tasks have "
+                f"{n_support}; choose epochs"
+            )
+        order = progressive_order(n_tasks, horizon, min(batch_size or n_support, n_support), n_support, generator)
+    elif batch_size is not None and batch_size < n_support:
         epochs = -(-horizon * batch_size // n_support)
         keys = torch.rand(n_tasks, epochs, n_support, generator=generator)
         order = keys.argsort(-1).flatten(1)[:, : horizon * batch_size].reshape(n_tasks, horizon, batch_size)
@@ -84,7 +98,7 @@ def lengthen_draws(draws: Draws, steps: int) -> Draws:
     if order is None or order.shape[1] >= steps:
         return draws
     rest = order.new_zeros(len(order), steps - order.shape[1], order.shape[2])
-    return Draws(draws.noise, torch.cat([order, rest], 1))
+    return draws._replace(order=torch.cat([order, rest], 1))
 
 
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:

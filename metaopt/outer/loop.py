@@ -123,8 +123,10 @@ def sample_raw(problem: InnerProblem, split: Split, n: int, generator: torch.Gen
     if problem.family.spec.vocabulary is not None:
         check_words(problem.family.name, tasks, problem.family.spec.vocabulary)
     n_support = tasks.support.x.shape[1]
-    shapes, noisy = problem.model.shapes, problem.loss_noise
-    return tasks, draw(shapes, n, problem.horizon, problem.batch_size, n_support, generator, noisy)
+    horizon, batch_size = problem.horizon, problem.batch_size
+    return tasks, draw(
+        problem.model.shapes, n, horizon, batch_size, n_support, generator, problem.loss_noise, problem.progressive
+    )
 
 
 def ready(problem: InnerProblem, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:

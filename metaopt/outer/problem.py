@@ -32,6 +32,7 @@ class InnerProblem:
         inductive: scores by the batch statistics of other inputs; None where the model has no batch statistics.
         horizons: of which each iteration of meta-training draws one in place of `horizon`; empty: it is always that.
         loss_noise: whether random numbers enter the inner losses.
+        progressive: whether support examples join training one part after the other; see `progressive_order`.
     """
 
     family: TaskFamily
@@ -46,6 +47,7 @@ class InnerProblem:
     inductive: Inductive | None = None
     horizons: tuple[int, ...] = ()
     loss_noise: bool = False
+    progressive: bool = False
 
     @property
     def longest(self) -> int:

@@ -15,6 +15,7 @@ SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
 RULES = ("strengths", "adaptive")
+ORDERS = ("epochs", "progressive")
 MOST_KNOTS = 1000
 STRENGTHS = ("lr", "l2", "pull", "label_smoothing", "dropout", "input_noise")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
@@ -39,7 +40,7 @@ SMOOTHING, DROPOUT, INPUT_NOISE = (StrengthSettings("off", value) for value in (
 ADDED_LATER: dict[str, Any] = {
     "preconditioner": "off",
     "schedule_knots": None,
-    "rule": "strengths",
+    "rule": "strengths", "order": "epochs",
     "label_smoothing": asdict(SMOOTHING),
     "dropout": asdict(DROPOUT),
     "input_noise": asdict(INPUT_NOISE),
@@ -92,6 +93,8 @@ class PolicySettings:
             noise of many steps.
         rule: what the strengths are for: the plain inner step (`strengths`), or one in which a learned network takes
             part; see `KINDS`.
+        order: how training goes through the support set: in `epochs`, or `progressive`, one part joining after the
+            other, so that an adaptive rule sees how well it predicts what it has not trained on (`progressive_order`).
         label_smoothing: share in (0, 1) of each target that is spread evenly over the task's classes, learned behind a
             sigmoid; one for all classes. It enters the loss that training sees, as the two below do, and no other.
         dropout: rates of Gaussian dropout: what goes into each layer but the first is multiplied with 1 + rate ε, ε
@@ -110,6 +113,7 @@ class PolicySettings:
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
     schedule_knots: int | None = None
     rule: Literal["strengths", "adaptive"] = "strengths"
+    order: Literal["epochs", "progressive"] = "epochs"
     label_smoothing: StrengthSettings = SMOOTHING
     dropout: StrengthSettings = DROPOUT
     input_noise: StrengthSettings = INPUT_NOISE
@@ -131,6 +135,7 @@ class PolicySettings:
         _check_choice("policy.optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("policy.preconditioner", self.preconditioner, PRECONDITIONERS)
         _check_choice("policy.rule", self.rule, RULES)
+        _check_choice("policy.order", self.order, ORDERS)
         if self.schedule_knots is not None:
             _check_knots(self.schedule_knots)
         if self.lr.mode == "off":

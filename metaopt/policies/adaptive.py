@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from metaopt.models.roles import PARTS, POSITIONS
+from metaopt.policies.progressive import joins_at
 from metaopt.policies.rule import Site, State, Strengths, UpdateRule
+from metaopt.policies.settings import PolicySettings
 from metaopt.types import Params
 
 WIDTH = 24
@@ -26,12 +28,17 @@ FAST, SLOW = 0.7, 0.95
 """Decays of the running means of the loss's logarithm."""
 AGREEING = 0.8
 """Decay of the running means of how gradients of successive steps agree."""
-STATISTICS = 16
+LOSSES = ("first", "fast", "slow")
+UNSEEN_LOSSES = ("last", "parts", "unseen", "gap", "gaps")
+"""What is kept of the losses: their logarithms at the beginning and running means; and of those on new examples."""
+STATISTICS = 17
 """Statistics of a tensor's training, besides what is known of the tensor beforehand."""
+UNSEEN = 3
+"""Statistics of the losses on examples that are new, where there are such."""
 KNOWN = len(POSITIONS) + len(PARTS) + 2
 
 
-def adaptive_numbers(generator: torch.Generator | None) -> Params:
+def adaptive_numbers(settings: PolicySettings, generator: torch.Generator | None) -> Params:
     """The network's weights at first: it multiplies all strengths by nearly 1.
 
     Weights are stored such that the network divides them by the root of their fan-in, which makes one outer learning
@@ -42,6 +49,8 @@ def adaptive_numbers(generator: torch.Generator | None) -> Params:
         return scale * torch.randn(*shape, generator=generator)
 
     inputs, outputs = STATISTICS + KNOWN, len(MULTIPLIED)
+    if settings.order == "progressive":
+        inputs += UNSEEN
     return {
         "into": drawn(inputs, WIDTH),
         "into_bias": drawn(WIDTH),
@@ -60,8 +69,9 @@ def adaptive_rule(
     What the network reads of a tensor: the sizes (root mean squares) of gradient, parameter and last update; the
     cosine of gradient and parameter; the share of gradients that are zero (of inputs that a padded task does not have,
     and of units that are off); how far the gradients of successive steps agree, in this tensor and in all; the
-    support loss, its size at the beginning and its trends over a few and over many steps; the position in the horizon;
-    role, size and fan-in. Beyond the horizon the position stays at its end.
+    support loss, its size at the beginning and its trends over a few and over many steps; the position in the horizon
+    and its length; role, size and fan-in. Beyond the horizon the position stays at its end. Where examples join
+    training one part after the other, it also reads how much higher the loss on each new part was than on those before.
 
     Gradients of successive minibatches agree where there is something to learn that holds for other examples, too, and
     do not where examples are learned by heart ("stiffness"; Fort et al., 2019): the statistic that tells noisy tasks
@@ -83,7 +93,7 @@ def adaptive_rule(
             "squares": zeros,
             "moved": zeros,
             "agreement": {"tensors": zeros, "all": zeros[0]},
-            "loss": dict.fromkeys(("first", "fast", "slow"), zeros[0]),
+            "loss": dict.fromkeys((*LOSSES, *(UNSEEN_LOSSES if site.progressive else ())), zeros[0]),
             "multipliers": dict.fromkeys(used, zeros),
         }
 
@@ -97,7 +107,8 @@ def adaptive_rule(
         squares = _sums(grads, grads)
         agreement = _agreement(_sums(grads, state["before"]), squares, state["squares"], floors)
         means = _running(agreement, state["agreement"], step)
-        seen, losses = _losses(loss, state["loss"], step)
+        joins = joins_at(step, site.horizon, loss) if site.progressive else None
+        seen, losses = _losses(loss, state["loss"], step, joins)
         lengths = _sums(params, params)
         of_tensors = [
             _size(squares / numbers),
@@ -176,21 +187,42 @@ def _running(now: Mapping[str, Tensor], means: Mapping[str, Tensor], step: int |
     return {kind: mean + share * (now[kind] - mean) for kind, mean in means.items()}
 
 
-def _losses(loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """What is read of the loss, and the running means of its logarithm."""
-    now = torch.log(loss.clamp(min=0) + FLOOR)
+def _losses(
+    loss: Tensor, before: Mapping[str, Tensor], step: int | Tensor, joins: Tensor | None
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """What is read of the loss, and what is kept of it for the next step.
+
+    Args:
+        loss: of the step.
+        before: what was kept, by name.
+        step: from 0.
+        joins: whether the step is of new examples alone, whose loss says how what was learned holds for others; None:
+            no step is.
+    """
+    found = torch.log(loss.clamp(min=0) + FLOOR)
+    now = found if joins is None else torch.where(joins, before["last"], found)
     begins = torch.as_tensor(step, device=loss.device) == 0
-    first, fast, slow = (torch.where(begins, now, before[kind]) for kind in ("first", "fast", "slow"))
+    first, fast, slow = (torch.where(begins, now, before[kind]) for kind in LOSSES)
     seen = [now / 3, first / 3, now - first, now - fast, now - slow]
     kept = {"first": first, "fast": FAST * fast + (1 - FAST) * now, "slow": SLOW * slow + (1 - SLOW) * now}
-    return seen, kept
+    if joins is None:
+        return seen, kept
+    gap, share = found - before["last"], 1 / (before["parts"] + 1)
+    unseen = {
+        "last": now,
+        "parts": before["parts"] + joins.to(loss.dtype),
+        "unseen": torch.where(joins, found, before["unseen"]),
+        "gap": torch.where(joins, gap, before["gap"]),
+        "gaps": torch.where(joins, before["gaps"] + share * (gap - before["gaps"]), before["gaps"]),
+    }
+    return [*seen, unseen["unseen"] / 3, unseen["gap"], unseen["gaps"]], kept | unseen
 
 
 def _position(step: int | Tensor, horizon: int | Tensor, like: Tensor) -> list[Tensor]:
-    """How far training is: along a line, and at its very beginning."""
+    """How far training is, along a line and at its very beginning; and how long it is."""
     at = torch.as_tensor(step, device=like.device).to(like.dtype)
-    share = (at / horizon).clamp(max=1)
-    return [2 * share - 1, torch.exp(-at / 4)]
+    length = torch.as_tensor(horizon, device=like.device).to(like.dtype)
+    return [2 * (at / length).clamp(max=1) - 1, torch.exp(-at / 4), torch.log(length) / 3 - 1]
 
 
 def _known(name: str, p: Tensor, site: Site) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from metaopt.policies.adaptive import adaptive_numbers, adaptive_rule
 from metaopt.policies.rule import Site, Strengths, UpdateRule
+from metaopt.policies.settings import PolicySettings
 from metaopt.types import Params
 
 Plain: TypeAlias = Callable[[Strengths], UpdateRule]
@@ -19,15 +20,15 @@ class Kind(NamedTuple):
     """A kind of inner step. What it learns besides the strengths fits any model.
 
     Attributes:
-        numbers: a generator -> what it learns, by name, where learning starts. Names must not contain dots.
+        numbers: (settings, generator) -> what it learns, by name, where learning starts. Names must not contain dots.
         rule: (strengths, these numbers, where the rule is at work, the plain step) -> the update rule.
     """
 
-    numbers: Callable[[torch.Generator | None], Params]
+    numbers: Callable[[PolicySettings, torch.Generator | None], Params]
     rule: Callable[[Strengths, Params, Site, Plain], UpdateRule]
 
 
 KINDS = {
-    "strengths": Kind(lambda _: {}, lambda strengths, _, __, plain: plain(strengths)),
+    "strengths": Kind(lambda _, __: {}, lambda strengths, _, __, plain: plain(strengths)),
     "adaptive": Kind(adaptive_numbers, adaptive_rule),
 }

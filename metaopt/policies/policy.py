@@ -19,7 +19,7 @@ from metaopt.policies.rule import InnerLoss, Site, Start, Strength, Strengths, U
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.step import regularised_step
-from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolation, logit, table
+from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolated, logit, table
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
 
@@ -92,12 +92,10 @@ class Policy(nn.Module):
             knots = settings.schedule_knots
             size = (horizon if knots is None else knots,)
             self.log_schedule = table(shapes, settings.schedule_granularity(), 0.0, self.known_roles, size)
-            if knots is not None:
-                self.register_buffer("between_knots", interpolation(knots, horizon), persistent=False)
         if settings.preconditioner == "curvature":
             matrices = identities(shapes)
             self.curvature = nn.ParameterDict({key: nn.Parameter(matrix) for key, matrix in matrices.items()})
-        own = KINDS[settings.rule].numbers(generator)
+        own = KINDS[settings.rule].numbers(settings, generator)
         if own:
             self.own = nn.ParameterDict({key: nn.Parameter(value) for key, value in own.items()})
         if settings.init.mode == "learned":
@@ -181,7 +179,8 @@ class Policy(nn.Module):
             schedule=self.schedule(values),
         )
         stds = {name: moments.std for name, moments in self.moments.items()}
-        site = Site(self.roles, stds, self.span if span is None else span)
+        progressive = self.settings.order == "progressive"
+        site = Site(self.roles, stds, self.span if span is None else span, progressive)
         rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
         return preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
 
@@ -284,7 +283,7 @@ class Policy(nn.Module):
         """Factors of the schedules at each step, [horizon], by key of the table."""
         if self.settings.schedule_knots is None:
             return exponentials(self.log_schedule)
-        return {key: (self.between_knots @ knots).exp() for key, knots in self.log_schedule.items()}
+        return {key: interpolated(knots, self.horizon).exp() for key, knots in self.log_schedule.items()}
 
     def _spread(self, values: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
         """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""

@@ -32,9 +32,7 @@ def joins_at(step: int | Tensor, horizon: int | Tensor, like: Tensor) -> Tensor:
     """
     now = torch.as_tensor(step, device=like.device)
     then = (now - 1).clamp(min=0)
-    place, before = (
-        torch.div(PACE * at, horizon, rounding_mode="floor").clamp(max=PARTS - 1) for at in (now, then)
-    )
+    place, before = (torch.div(PACE * at, horizon, rounding_mode="floor").clamp(max=PARTS - 1) for at in (now, then))
     return place > before
 
 

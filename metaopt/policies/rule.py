@@ -79,14 +79,15 @@ class Site(NamedTuple):
     Attributes:
         roles: role of each parameter tensor; empty where the model does not say.
         stds: standard deviation of torch's own initialisation, by parameter tensor.
-        progressive: whether support examples join training one part after the other; see `progressive_order`.
         horizon: number of steps of this training; a scalar int64 tensor where one compiled step serves trainings of
             several lengths.
+        progressive: whether support examples join training one part after the other; see `progressive_order`.
     """
 
     roles: Mapping[str, str]
     stds: Mapping[str, float]
     horizon: int | Tensor
+    progressive: bool = False
 
 
 class LossNoise(NamedTuple):

@@ -40,7 +40,8 @@ SMOOTHING, DROPOUT, INPUT_NOISE = (StrengthSettings("off", value) for value in (
 ADDED_LATER: dict[str, Any] = {
     "preconditioner": "off",
     "schedule_knots": None,
-    "rule": "strengths", "order": "epochs",
+    "rule": "strengths",
+    "order": "epochs",
     "label_smoothing": asdict(SMOOTHING),
     "dropout": asdict(DROPOUT),
     "input_noise": asdict(INPUT_NOISE),

@@ -38,10 +38,11 @@ def table(
     return nn.ParameterDict({encode(name): nn.Parameter(torch.full(size, value)) for name, size in sizes.items()})
 
 
-def interpolation(knots: int, horizon: int) -> Tensor:
-    """The matrix [horizon, knots] from values at evenly spaced knots to linearly interpolated ones at every step."""
-    at = torch.linspace(0, knots - 1, horizon, dtype=torch.float64) if horizon > 1 else torch.zeros(1).double()
-    return (1 - (at[:, None] - torch.arange(knots)).abs()).clamp(min=0).float()
+def interpolated(values: Tensor, steps: int) -> Tensor:
+    """Values at evenly spaced knots, [knots], as linearly interpolated ones at every step, [steps]."""
+    knots = torch.arange(len(values), dtype=torch.float64, device=values.device)
+    at = torch.linspace(0, len(values) - 1, steps, dtype=torch.float64, device=values.device)
+    return (1 - (at[:, None] - knots).abs()).clamp(min=0).to(values.dtype) @ values
 
 
 def logit(value: float) -> nn.Parameter:

@@ -27,7 +27,7 @@ that ends at none at all. It counts as exactly that: beyond it nothing is worth 
 the loss would be led by it."""
 HOPELESS = 100.0
 """Likewise for a test loss: some networks fit all validation examples and are beyond all bounds on a test example."""
-UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step: (params, state))
+UNMOVED = UpdateRule(lambda params: {}, lambda params, grads, state, step, loss=None: (params, state))
 
 
 class Request(NamedTuple):

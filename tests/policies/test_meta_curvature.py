@@ -25,7 +25,7 @@ def curvature(settings, name, mode):
 
 
 def plain_gradient_as_the_step():
-    return UpdateRule(lambda params: {}, lambda params, grads, state, step: (grads, state))
+    return UpdateRule(lambda params: {}, lambda params, grads, state, step, loss=None: (grads, state))
 
 
 def test_modes_of_a_kernel_are_one():

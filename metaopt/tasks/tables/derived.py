@@ -68,7 +68,7 @@ def _retargeted(table: Table, column: int) -> Table:
         table,
         name=f"{table.name}:{about.name}",
         columns=tuple(table.columns[i] for i in others),
-        x=table.x[np.ix_(rows[kept], others)],
+        x=table.x[rows[kept]][:, others],
         y=np.cumsum(common)[y[kept]] - 1,
         classes=tuple(f"{label:g}" for label in labels[common]),
     )

@@ -14,7 +14,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
-RULES = ("strengths", "adaptive")
+RULES = ("strengths", "adaptive", "learned_optimizer")
 MOST_KNOTS = 1000
 STRENGTHS = ("lr", "l2", "pull", "label_smoothing", "dropout", "input_noise")
 OPTIMIZERS = ("metaopt", "Adadelta", "Adagrad", "Adam", "Adamax", "ASGD", "RMSprop", "Rprop", "SGD")
@@ -109,7 +109,7 @@ class PolicySettings:
     optimizer: str = "metaopt"
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
     schedule_knots: int | None = None
-    rule: Literal["strengths", "adaptive"] = "strengths"
+    rule: Literal["strengths", "adaptive", "learned_optimizer"] = "strengths"
     label_smoothing: StrengthSettings = SMOOTHING
     dropout: StrengthSettings = DROPOUT
     input_noise: StrengthSettings = INPUT_NOISE
@@ -139,6 +139,11 @@ class PolicySettings:
             )
         if self.optimizer != "metaopt":
             self._check_torch_optimizer()
+        elif self.rule == "learned_optimizer" and self.preconditioner != "second_moment":
+            raise ConfigError(
+                f"policy.preconditioner is {self.preconditioner!r}, but policy.rule=learned_optimizer begins as "
+                "Adam and divides by second moments itself; set it to second_moment"
+            )
         if not self.learned():
             raise ConfigError(f"policy '{self.name}' learns nothing; set at least one of its modes to 'learned'")
 

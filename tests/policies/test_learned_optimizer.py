@@ -103,7 +103,7 @@ def test_at_first_it_trains_a_network(seed):
     policy = Policy(SETTINGS, model.shapes, model.init, 60, generator, model.roles)
     x = torch.randn(50, 4, generator=generator)
     batch = Batch(x, (x @ torch.randn(4, 3, generator=generator)).argmax(-1))
-    params, rule = policy({name: torch.randn(shape, generator=generator) for name, shape in model.shapes.items()})
+    params, rule, *_ = policy({name: torch.randn(shape, generator=generator) for name, shape in model.shapes.items()})
     loss, state = objective(model, Kind.classification).loss, rule.init(params)
     with torch.no_grad():
         first = float(loss(params, batch))
@@ -266,11 +266,11 @@ def test_it_says_what_it_multiplies_each_tensors_rate_with():
     grads = tree(1)
     with torch.no_grad():
         policy.own["tensor_out"].mul_(20)
-        params, rule = policy(tree(0))
+        params, rule, *_ = policy(tree(0))
         new, state = rule.update(params, grads, rule.init(params), 0)
         policy.own["tensor_out"][:, -1] = 0
         policy.own["tensor_straight"][:, -1] = 0
-        params, rule = policy(tree(0))
+        params, rule, *_ = policy(tree(0))
         plain, same = rule.update(params, grads, rule.init(params), 0)
     assert rule.multipliers(same)["lr"] == dict.fromkeys(SHAPES, 1.0)
     factors = rule.multipliers(state)["lr"]

@@ -7,7 +7,7 @@ for all tensors, which knows a tensor by its role and shape, so that it fits any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ def adaptive_rule(
     ) -> tuple[Params, State]:
         if loss is None:
             raise ValueError("an adaptive policy reads the loss of each step, but none came; give it with the step")
-        numbers = loss.new_tensor([p.numel() for p in params.values()])
+        numbers = _constants([p.numel() for p in params.values()], loss)
         floors = numbers * FLOOR**2
         squares = _sums(grads, grads)
         agreement = _agreement(_sums(grads, state["before"]), squares, state["squares"], floors)
@@ -119,8 +119,10 @@ def adaptive_rule(
             means["tensors"],
             torch.stack([(g == 0).to(g.dtype).mean() for g in grads.values()]),
         ]
-        of_all = torch.stack([agreement["all"], means["all"], *seen, *_position(step, site.horizon, loss)])
-        known = torch.stack([_known(name, p, site) for name, p in params.items()])
+        length = torch.log(torch.as_tensor(site.horizon, device=loss.device).to(loss.dtype)) / 3 - 1
+        position = position_in(step, site.horizon, loss)
+        of_all = torch.stack([agreement["all"], means["all"], *seen, *position, length])
+        known = torch.stack([known_beforehand(name, p, site) for name, p in params.items()])
         features = torch.cat([torch.stack(of_tensors, -1), of_all.expand(len(params), -1), known], -1)
         factors = _network(features, own)
         multipliers = {quantity: factors[:, MULTIPLIED.index(quantity)] for quantity in used}
@@ -218,16 +220,20 @@ def _losses(
     return [*seen, unseen["unseen"] / 3, unseen["gap"], unseen["gaps"]], kept | unseen
 
 
-def _position(step: int | Tensor, horizon: int | Tensor, like: Tensor) -> list[Tensor]:
-    """How far training is, along a line and at its very beginning; and how long it is."""
+def position_in(step: int | Tensor, horizon: int | Tensor, like: Tensor) -> list[Tensor]:
+    """How far training is: along a line, and at its very beginning."""
     at = torch.as_tensor(step, device=like.device).to(like.dtype)
-    length = torch.as_tensor(horizon, device=like.device).to(like.dtype)
-    return [2 * (at / length).clamp(max=1) - 1, torch.exp(-at / 4), torch.log(length) / 3 - 1]
+    return [2 * (at / horizon).clamp(max=1) - 1, torch.exp(-at / 4)]
 
 
-def _known(name: str, p: Tensor, site: Site) -> Tensor:
+def known_beforehand(name: str, p: Tensor, site: Site) -> Tensor:
     """Role, one entry for each position and part, and shape."""
     position, _, part = site.roles.get(name, "").partition(".")
     flags = [float(position == other) for other in POSITIONS] + [float(part == other) for other in PARTS]
     fan_in = p[0].numel() if p.dim() > 1 else 1
-    return p.new_tensor([*flags, math.log(p.numel()) / 5 - 1, math.log(fan_in) / 3 - 1])
+    return _constants([*flags, math.log(p.numel()) / 5 - 1, math.log(fan_in) / 3 - 1], p)
+
+
+def _constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers of the type and at the place of another tensor."""
+    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])

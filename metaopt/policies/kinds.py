@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from metaopt.policies.adaptive import adaptive_numbers, adaptive_rule
+from metaopt.policies.learned_optimizer import learned_optimizer_numbers, learned_optimizer_rule
 from metaopt.policies.rule import Site, Strengths, UpdateRule
 from metaopt.policies.settings import PolicySettings
 from metaopt.types import Params
@@ -31,4 +32,5 @@ class Kind(NamedTuple):
 KINDS = {
     "strengths": Kind(lambda _, __: {}, lambda strengths, _, __, plain: plain(strengths)),
     "adaptive": Kind(adaptive_numbers, adaptive_rule),
+    "learned_optimizer": Kind(learned_optimizer_numbers, learned_optimizer_rule),
 }

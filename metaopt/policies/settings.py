@@ -14,7 +14,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
 PRECONDITIONERS = ("off", "curvature", "second_moment")
-RULES = ("strengths", "adaptive")
+RULES = ("strengths", "adaptive", "learned_optimizer")
 ORDERS = ("epochs", "progressive")
 MOST_KNOTS = 1000
 STRENGTHS = ("lr", "l2", "pull", "label_smoothing", "dropout", "input_noise")
@@ -113,7 +113,7 @@ class PolicySettings:
     optimizer: str = "metaopt"
     preconditioner: Literal["off", "curvature", "second_moment"] = "off"
     schedule_knots: int | None = None
-    rule: Literal["strengths", "adaptive"] = "strengths"
+    rule: Literal["strengths", "adaptive", "learned_optimizer"] = "strengths"
     order: Literal["epochs", "progressive"] = "epochs"
     label_smoothing: StrengthSettings = SMOOTHING
     dropout: StrengthSettings = DROPOUT
@@ -145,6 +145,11 @@ class PolicySettings:
             )
         if self.optimizer != "metaopt":
             self._check_torch_optimizer()
+        elif self.rule == "learned_optimizer" and self.preconditioner != "second_moment":
+            raise ConfigError(
+                f"policy.preconditioner is {self.preconditioner!r}, but policy.rule=learned_optimizer begins as "
+                "Adam and divides by second moments itself; set it to second_moment"
+            )
         if not self.learned():
             raise ConfigError(f"policy '{self.name}' learns nothing; set at least one of its modes to 'learned'")
 

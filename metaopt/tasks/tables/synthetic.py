@@ -101,9 +101,9 @@ def _labels(scores: np.ndarray, balanced: bool) -> np.ndarray:
 def _noise(rng: np.random.Generator) -> float:
     """Share of the labels that are replaced."""
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.5:
         return 0.0
-    return 1.0 if kind > 0.92 else float(rng.uniform(0.0, 0.7))
+    return 1.0 if kind > 0.95 else float(rng.uniform(0.0, 0.7))
 
 
 def _rounded(x: np.ndarray, rng: np.random.Generator) -> tuple[tuple[Column, ...], np.ndarray]:

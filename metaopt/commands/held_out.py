@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,12 +66,16 @@ def evaluate_policy(problem: InnerProblem, policy: Policy, terms: Terms, console
     if isinstance(problem.family, OfMembers):
         members = problem.family.members_of(terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))
     start = _baseline_start(problem, policy, terms)
-    methods = [Method("policy", policy.settings.name, policy)]
-    methods += [_fixed(start, settings) for settings in DEFAULTS if settings.optimizer in terms.baselines]
+    baselines = [_fixed(start, settings) for settings in DEFAULTS if settings.optimizer in terms.baselines]
+    in_epochs = dataclasses.replace(problem, progressive=False)
     if "tuned" in terms.baselines:
-        methods.append(_tuned(problem, start, terms, console))
+        baselines.append(_tuned(in_epochs, start, terms, console))
     if "mapped" in terms.baselines:
-        methods.append(_mapped(start, policy, problem.horizon))
+        baselines.append(_mapped(start, policy, problem.horizon))
+    if problem.progressive and baselines:  # they see all examples from the first step on
+        plain = sample(in_epochs, terms.split, terms.n_tasks, generator(terms.seed, "meta_test"))[1]
+        baselines = [dataclasses.replace(method, draws=plain) for method in baselines]
+    methods = [Method("policy", policy.settings.name, policy), *baselines]
     with progress_bar(console, "held-out tasks", len(methods) * terms.n_tasks) as advance:
         return compare(
             methods,

@@ -42,6 +42,7 @@ class Method:
         search_seconds: wall time of that search.
         search_steps: inner steps of that search.
         settings: its hyperparameters, JSON-serialisable, for the record.
+        draws: the randomness of its training; None: the comparison's.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Method:
     search_seconds: float = 0.0
     search_steps: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+    draws: Draws | None = None
 
 
 def compare(
@@ -79,7 +81,7 @@ def compare(
         methods: the policy first, then its rivals.
         objective: loss to train with, and scores to report.
         tasks: held-out tasks; two or more, or the intervals say nothing.
-        draws: noise and minibatch orders of these tasks, shared by all methods.
+        draws: noise and minibatch orders of these tasks, shared by all methods that have none of their own.
         horizon: number of inner steps.
         family_name: name of the task family, for the record.
         kind: classification, or regression, which has no accuracy.
@@ -110,7 +112,7 @@ def compare(
             method.learner,
             objective,
             tasks,
-            draws,
+            draws if method.draws is None else method.draws,
             horizon,
             on="test",
             record=steps.tolist(),

@@ -179,10 +179,14 @@ class Policy(nn.Module):
             schedule=self.schedule(values),
         )
         stds = {name: moments.std for name, moments in self.moments.items()}
-        progressive = self.settings.order == "progressive"
-        site = Site(self.roles, stds, self.span if span is None else span, progressive)
+        site = Site(self.roles, stds, self.span if span is None else span, self.progressive)
         rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
         return preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
+
+    @property
+    def progressive(self) -> bool:
+        """Whether support examples join training one part after the other."""
+        return self.settings.order == "progressive"
 
     def _plain(self, strengths: Strengths) -> UpdateRule:
         """The inner step in which no network takes part."""

@@ -17,7 +17,7 @@ from metaopt.models.variant import variant
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.search.folds import folds_of
 from metaopt.search.setting import Changes, Prepared, Setting, Trainer, conventional_start, prepared, trainer
-from metaopt.search.space import Candidate
+from metaopt.search.space import Candidate, Kind
 from metaopt.trees import cast, count_tasks, stacked
 from metaopt.types import Params, TaskBatch
 
@@ -135,7 +135,7 @@ class Bench:
         setting = self._setting
         kind, batch_size, changes = requests[0].candidate.group
         model = self._model(changes)
-        tasks, draws = self._set(model, batch_size, changes, by_fold)
+        tasks, draws = self._set(model, batch_size, changes, by_fold, kind)
         index = torch.tensor([request.task for request in requests], device=setting.device)
         numbers = cast(stacked([request.candidate.numbers for request in requests]), setting.dtype)
         if (kind, changes) not in self._trainers:
@@ -154,7 +154,7 @@ class Bench:
 
     def _untrained(self, by_fold: bool) -> TrialScores:
         setting = self._setting
-        tasks, draws = self._set(setting.model, None, (), by_fold)
+        tasks, draws = self._set(setting.model, None, (), by_fold, "policy")
         start = conventional_start(setting, setting.model)
         none = {"none": torch.zeros(count_tasks(tasks), device=setting.device)}
 
@@ -163,8 +163,10 @@ class Bench:
 
         return train_trials(at_start, none, setting.objective(setting.model), tasks, draws, 0, setting.chunk)
 
-    def _set(self, model: Model, batch_size: int | None, changes: Changes, by_fold: bool) -> Prepared:
-        key = (batch_size, changes, by_fold)
+    def _set(self, model: Model, batch_size: int | None, changes: Changes, by_fold: bool, kind: Kind) -> Prepared:
+        setting = self._setting
+        progressive = kind == "policy" and setting.policy.progressive
+        key = (batch_size, changes, by_fold, progressive)
         if key not in self._sets:
             (tasks, draws), names = self._whole, self._names
             if by_fold and self._folds is not None:
@@ -172,7 +174,7 @@ class Bench:
                 rows = torch.arange(count_tasks(self._whole[0])).repeat_interleave(k)
                 draws = take_draws(draws, rows)._replace(order=None)
                 names = [f"{name} fold {fold}" for name in names for fold in range(k)]
-            self._sets[key] = prepared(self._setting, model, batch_size, tasks, draws, names, not by_fold)
+            self._sets[key] = prepared(setting, model, batch_size, tasks, draws, names, not by_fold, progressive)
         return self._sets[key]
 
     def _model(self, changes: Changes) -> Model:

@@ -121,6 +121,7 @@ def prepared(
     draws: Draws,
     names: Sequence[str],
     shared_order: bool = True,
+    progressive: bool = False,
 ) -> Prepared:
     """Tasks and draws for candidates of one network and batch size.
 
@@ -132,6 +133,7 @@ def prepared(
         draws: the comparison's.
         names: of the tasks. What is drawn anew depends on the setting's seed and the task's name, and on nothing else.
         shared_order: whether the comparison's minibatches are for these support sets.
+        progressive: whether support examples join training one part after the other, as only a policy may want it.
 
     Returns:
         Both without padding, in the setting's dtype and on its device.
@@ -139,10 +141,22 @@ def prepared(
     size = setting.batch_size if batch_size is None else batch_size
     n_support = tasks.support.x.shape[1]
     same_model, same_order = model is setting.model, shared_order and size == setting.batch_size
+    same_order = same_order and progressive == setting.policy.progressive
     if not (same_model and same_order):
         shapes = {} if same_model else model.shapes
         seeds = [crc32(f"{setting.seed} {name}".encode()) for name in names]
-        drawn = [draw(shapes, 1, setting.horizon, size, n_support, torch.Generator().manual_seed(s)) for s in seeds]
+        drawn = [
+            draw(
+                shapes,
+                1,
+                setting.horizon,
+                size,
+                n_support,
+                torch.Generator().manual_seed(s),
+                progressive=progressive,
+            )
+            for s in seeds
+        ]
         orders = [one.order for one in drawn if one.order is not None]
         draws = Draws(
             draws.noise if same_model else {name: torch.cat([one.noise[name] for one in drawn]) for name in shapes},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from rich.console import Console
 
 from metaopt.commands.held_out import Terms, evaluate_policy
@@ -9,10 +12,14 @@ from metaopt.commands.publish import Published, publish
 from metaopt.commands.run import Run
 from metaopt.commands.run_dir import read_seconds
 from metaopt.commands.searching import Searched, search_beside
+from metaopt.config.engine import build_objective
 from metaopt.evaluation.records import Comparison
-from metaopt.outer.metrics import read_metrics
+from metaopt.models.variant import variant
+from metaopt.outer.metrics import MetricsFile, read_metrics
 from metaopt.outer.mixture import Part, parts_of
-from metaopt.policies.file import save_policy
+from metaopt.outer.problem import InnerProblem
+from metaopt.outer.sharpening import Sharpening, sharpen
+from metaopt.policies.file import PolicyCard, save_policy
 from metaopt.report.figures import save_figure
 from metaopt.report.training import meta_training_curves
 from metaopt.search.records import Cost
@@ -24,14 +31,19 @@ def conclude(run: Run, tracker: Tracker, console: Console) -> None:
     job, files = run.job, run.files
     policy = job.state.policy
     policy.load_state_dict(job.state.best)
-    save_policy(files.policy, job.state.best, run.card)
+    sharpening = sharpen(job.whole, policy, job.validations, lambda problem, names: _rebuilt(run, problem, names))
+    whole, card, notes = job.whole, run.card, ()
+    if sharpening is not None:
+        whole, policy, notes = sharpening.problem, sharpening.policy, (sharpening.describe(),)
+        card = _told(run, sharpening, tracker, console)
+    save_policy(files.policy, dict(policy.named_parameters()), card)
     published = Published()
     facts = {"Meta-training": f"{job.state.iteration} iterations of {job.card.policy.name}, seed {run.config.seed}"}
-    for part in parts_of(job.whole, policy):
+    for part in parts_of(whole, policy):
         comparisons: list[Comparison] = []
         searched = None
         if run.config.evaluation.n_tasks:
-            comparisons = evaluate_policy(part.problem, part.policy, _terms(run), console)
+            comparisons = evaluate_policy(part.problem, part.policy, _terms(run, notes), console)
             searched = _searched(run, part, comparisons[0], console)
         where = files.of_part(part.name)
         publish(comparisons, searched, part.problem, part.policy, where, console, published, facts)
@@ -44,6 +56,43 @@ def conclude(run: Run, tracker: Tracker, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _told(run: Run, sharpening: Sharpening, tracker: Tracker, console: Console) -> PolicyCard:
+    """Says what sharpening cost, in the metrics too; the card of the policy of one choice."""
+    state = run.job.state
+    record = sharpening.record(state.iteration)
+    metrics = MetricsFile(run.files.metrics, state.metrics_bytes)  # what an earlier attempt to conclude wrote goes
+    metrics.write(record)
+    metrics.close()
+    tracker.log(record, state.iteration)
+    told = sharpening.describe()
+    console.print(told[0].upper() + told[1:], highlight=False, soft_wrap=True)
+    model = parts_of(sharpening.problem, sharpening.policy)[0].problem.model
+    return replace(
+        run.card,
+        policy=sharpening.policy.settings,
+        model=model.spec,
+        parameters={name: tuple(shape) for name, shape in model.shapes.items()},
+        roles=model.roles,
+        mixed=sharpening.policy.mixed,
+        config=run.card.config | {"model": run.card.config["model"] | _of_model(record["choices"])},
+    )
+
+
+def _rebuilt(run: Run, problem: InnerProblem, names: Mapping[str, str]) -> InnerProblem:
+    """The problem with a model of the choices."""
+    changes = _of_model(names)
+    if not changes:
+        return problem
+    spec, aim = problem.family.spec, run.config.outer.objective
+    model = variant(problem.model, spec, changes)
+    return replace(problem, model=model, objective=build_objective(model, spec, run.config.inner.dtype, aim))  # type: ignore[arg-type]
+
+
+def _of_model(names: Mapping[str, str]) -> dict[str, str]:
+    """Those of the choices that are settings of the model."""
+    return {what: name for what, name in names.items() if what == "activation"}
 
 
 def _searched(run: Run, part: Part, comparison: Comparison, console: Console) -> Searched | None:
@@ -68,7 +117,7 @@ def _upload_words(run: Run) -> str:
     return f"Weights & Biases, kept offline: wandb sync {kept}/offline-run-*\n" if offline and kept.exists() else ""
 
 
-def _terms(run: Run) -> Terms:
+def _terms(run: Run, notes: tuple[str, ...]) -> Terms:
     evaluation, search = run.config.evaluation, run.config.search
     return Terms(
         split="meta_test",
@@ -79,5 +128,6 @@ def _terms(run: Run) -> Terms:
         tasks_per_trial=search.tasks_per_trial,
         budget=run.spent,
         seed=run.config.seed,
+        notes=notes,
         batch_statistics=evaluation.batch_statistics,
     )

@@ -12,7 +12,8 @@ from metaopt.errors import ConfigError
 from metaopt.models.conv4 import conv4
 from metaopt.models.layers import DOWNSAMPLES, NORMS
 from metaopt.models.linear import linear
-from metaopt.models.mlp import ACTIVATIONS, mlp
+from metaopt.models.mixed_activation import ACTIVATIONS, MIXED
+from metaopt.models.mlp import mlp
 from metaopt.models.model import Model
 from metaopt.models.resnet import resnet
 from metaopt.models.transformer import transformer
@@ -39,7 +40,7 @@ class MlpConfig:
     def __post_init__(self) -> None:
         for width in self.widths:
             at_least("model.widths", width, 1)
-        one_of("model.activation", self.activation, tuple(ACTIVATIONS))
+        one_of("model.activation", self.activation, (*ACTIVATIONS, MIXED))
 
 
 @dataclass

@@ -163,7 +163,7 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
             if captured._is_zerotensor():  # a tangent of zeros without memory, which the compiler cannot handle
                 setattr(traced, name, torch.zeros(captured.shape, dtype=captured.dtype, device=device))
         traced.recompile()
-        mode = FakeTensorMode(shape_env=ShapeEnv())
+        mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)  # constants are captured as they are
         examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
         with tracing(TracingContext(mode)):
             compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=on_cpu)

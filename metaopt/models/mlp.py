@@ -9,29 +9,26 @@ from typing import Literal
 
 from torch import nn
 
+from metaopt.models.mixed_activation import ACTIVATIONS, MIXED, MixedActivation
 from metaopt.models.model import Model, check_numbers, model_from
 from metaopt.types import TaskSpec
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-}
+Mixture = Literal["mixture"]
 
 
-def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation = "relu") -> Model:
+def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation | Mixture = "relu") -> Model:
     """A multi-layer perceptron on flattened inputs.
 
     Args:
         task: says the sizes of inputs and outputs.
         widths: units of each hidden layer; none makes a linear model.
-        activation: nonlinearity after each hidden layer.
+        activation: nonlinearity after each hidden layer; `mixture`: one learned mixture of them all, see
+            `MixedActivation`.
 
     Returns:
-        A model with parameters `hidden0.weight`, `hidden0.bias`, …, `output.weight`, `output.bias`.
+        A model with parameters `hidden0.weight`, `hidden0.bias`, …, `output.weight`, `output.bias`; and
+        `activation0.logits` of a mixture.
 
     Raises:
         ConfigError: the inputs are ids of words.
@@ -40,9 +37,10 @@ def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation
     sizes = [math.prod(task.input_shape), *widths]
     module = nn.Sequential()
     module.add_module("flatten", nn.Flatten())
+    mixed = MixedActivation() if activation == MIXED and widths else None
     for i, (size_in, size_out) in enumerate(pairwise(sizes)):
         module.add_module(f"hidden{i}", nn.Linear(size_in, size_out))
-        module.add_module(f"activation{i}", ACTIVATIONS[activation]())
+        module.add_module(f"activation{i}", mixed or ACTIVATIONS[activation]())
     module.add_module("output", nn.Linear(sizes[-1], task.output_size))
     first = "hidden0" if widths else "output"
     spec = {"name": "mlp", "widths": list(widths), "activation": activation}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from metaopt.models.mixed_activation import MixedActivation
 from metaopt.models.tokens import Embedding
 
 POSITIONS = ("first", "hidden", "last")
 PARTS = ("weight", "bias", "norm")
+CHOICE = "choice"
+"""The role of a tensor that the policy sets and no inner step trains, such as the weights of a mixture."""
 ROLES = tuple(f"{position}.{part}" for position in POSITIONS for part in PARTS)
 
 
@@ -23,7 +26,7 @@ def roles_of(module: nn.Module) -> dict[str, str]:
         module: its layers are named in the order of the forward pass.
 
     Returns:
-        By parameter name, one of `ROLES`.
+        By parameter name, one of `ROLES`, or `CHOICE` for the weights of a mixture.
     """
     layers = [path for path, layer in module.named_modules() if isinstance(layer, _COUNTED)]
     positions = dict.fromkeys(layers, "hidden")
@@ -34,7 +37,8 @@ def roles_of(module: nn.Module) -> dict[str, str]:
     for path, layer in module.named_modules():
         position = positions.get(path, position)
         for name, parameter in layer.named_parameters(prefix=path, recurse=False):
-            roles[name] = f"{position}.{_part(layer, name, parameter.dim())}"
+            own = f"{position}.{_part(layer, name, parameter.dim())}"
+            roles[name] = CHOICE if isinstance(layer, MixedActivation) else own
     return roles
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from metaopt.errors import ConfigError
 from metaopt.models.attention import Block, MeanOfPresent, absent_tokens
 from metaopt.models.layers import LayerNorm, Linear
-from metaopt.models.mlp import ACTIVATIONS, Activation
+from metaopt.models.mixed_activation import ACTIVATIONS
+from metaopt.models.mlp import Activation
 from metaopt.models.model import Model, model_from
 from metaopt.models.tokens import Columns, Flat, Patches, Places, Rows, Words
 from metaopt.types import TaskSpec

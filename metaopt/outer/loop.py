@@ -262,6 +262,11 @@ def before_and_after(problem: InnerProblem, policy: Policy, tasks: TaskBatch, dr
     return torch.stack([*ends[0], *ends[1]], 1).double()
 
 
+def final_losses(scores: Tensor) -> Tensor:
+    """Losses, [tasks], of what `before_and_after` gave; before, where training diverged."""
+    return _final(scores)[0]
+
+
 def _final(scores: Tensor) -> Tensor:
     """Losses and accuracies, [2, tasks], of what `before_and_after` gave; before, where training diverged."""
     return torch.where(~torch.isfinite(scores[:, 2]), scores[:, :2].T, scores[:, 2:].T)

@@ -162,7 +162,7 @@ def _network(features: Tensor, own: Params) -> Tensor:
 
 def _sums(left: Params, right: Params) -> Tensor:
     """The sum of the products of two tensors' entries, for each tensor, [tensors]."""
-    return torch.stack([(left[name] * right[name]).sum() for name in left])
+    return torch.stack([torch.dot(left[name].reshape(-1), right[name].reshape(-1)) for name in left])
 
 
 def _size(mean_square: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class PolicyCard:
         model: the model's spec.
         parameters: shape of each of the model's parameter tensors.
         roles: role of each of them; empty in files that were written before there were any.
+        mixed: what the policy was sharpened from; see `Policy`. Empty: from nothing.
         tasks: name of the task family that it was trained on.
         split_hash: hash of that family's splits.
         config: the settings of model, tasks and inner loop as configured, for building the same again.
@@ -46,6 +47,7 @@ class PolicyCard:
     split_hash: str
     config: dict[str, Any]
     roles: dict[str, str] = field(default_factory=dict)
+    mixed: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the format version."""
@@ -59,6 +61,7 @@ class PolicyCard:
             "split_hash": self.split_hash,
             "config": self.config,
             "roles": self.roles,
+            "mixed": self.mixed,
         }
 
     @staticmethod
@@ -88,6 +91,10 @@ class PolicyCard:
                 split_hash=_typed(data["split_hash"], str),
                 config=_typed(data["config"], dict),
                 roles={str(name): _typed(role, str) for name, role in _typed(data.get("roles", {}), dict).items()},
+                mixed={
+                    str(what): {str(name): _typed(weight, float) for name, weight in _typed(weights, dict).items()}
+                    for what, weights in _typed(data.get("mixed", {}), dict).items()
+                },
             )
         except (KeyError, TypeError, ConfigError) as error:
             raise PolicyFileError(f"{path} has damaged metadata ({error}); train the policy again") from error

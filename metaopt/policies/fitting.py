@@ -56,7 +56,7 @@ def fit_policy(
     _check_numbers(tensors, path)
     known = [role for role in ROLES if any(name.rpartition(".")[2] == encode(role) for name in tensors)]
     policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)
-    policy.span = horizon or card.horizon
+    policy.span, policy.mixed = horizon or card.horizon, card.mixed
     shapes = {name: tuple(shape) for name, shape in model.shapes.items()}
     if card.parameters == shapes:
         _load(policy, tensors, path)

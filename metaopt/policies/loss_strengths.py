@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from metaopt.errors import ConfigError
 from metaopt.models.model import Hidden
 from metaopt.models.objective import Perturbation, TrainingLoss
 from metaopt.policies.rule import InnerLoss, LossNoise, Strength
+from metaopt.policies.settings import StrengthSettings
+from metaopt.policies.tables import table
 from metaopt.types import Batch, Loss, Params
 
 PLACE_ROLES = ("hidden.weight", "last.weight")
@@ -100,3 +103,23 @@ def numbers(noise: LossNoise, step: int | Tensor, use: int, shape: torch.Size) -
     examples = torch.arange(shape[0], device=bank.device) * by_example
     within = torch.arange(math.prod(shape[1:]), device=bank.device)
     return bank[(begin + examples[:, None] + within) % size].view(shape)
+
+
+def dropout_table(
+    dropout: StrengthSettings, shapes: Mapping[str, torch.Size], roles: Mapping[str, str], known_roles: Sequence[str]
+) -> dict[str, nn.ParameterDict]:
+    """The logarithms of the dropout rates, by quantity; none where they are fixed.
+
+    Raises:
+        ConfigError: the model has no place for dropout.
+    """
+    places = places_of(roles)
+    if not places:
+        raise ConfigError(
+            f"policy.dropout.mode is {dropout.mode}, but the model has no layer after its first, whose inputs "
+            "dropout would multiply; use policy.dropout.mode=off or a model with hidden layers"
+        )
+    if dropout.mode != "learned":
+        return {}
+    own, known = {name: shapes[name] for name in places}, [role for role in known_roles if role in PLACE_ROLES]
+    return {"dropout": table(own, dropout.granularity, math.log(dropout.value), known)}

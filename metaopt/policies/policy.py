@@ -10,16 +10,17 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from metaopt.errors import ConfigError
 from metaopt.models.model import Model, Moments
+from metaopt.models.roles import CHOICE
 from metaopt.policies.kinds import KINDS
-from metaopt.policies.loss_strengths import PLACE_ROLES, LossStrengths, inner_loss, places_of
+from metaopt.policies.loss_strengths import LossStrengths, dropout_table, inner_loss, places_of
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
 from metaopt.policies.rule import InnerLoss, Site, Start, Strength, Strengths, UpdateRule
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
-from metaopt.policies.step import regularised_step
-from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolated, logit, table
+from metaopt.policies.sign import signed_step
+from metaopt.policies.step import holding, regularised_step
+from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolated, logit, spread, table
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
 
@@ -40,13 +41,16 @@ class Policy(nn.Module):
         init: how torch would draw them.
         horizon: number of inner steps for which a schedule is learned; ≥ 1.
         generator: draws the starting point of a learned initialisation.
-        roles: role of each parameter tensor, see `roles_of`; needed where a granularity is `role`.
+        roles: role of each parameter tensor, see `roles_of`; needed where a granularity is `role`, and where a tensor
+            is a choice, which the policy learns and no inner step trains.
         known_roles: roles that the policy has values for, besides those of its own model.
 
     Attributes:
         known_roles: roles of which there are values.
+        held: parameter tensors that are choices.
         span: number of steps of the training at hand, by which a rule that looks at its position in the training goes;
             at first the horizon.
+        mixed: what it was sharpened from, if it was: by the kind of thing that was chosen, the weights by name.
         vector: what all parameters look into, [numbers], where they have been moved into one vector; else None.
     """
 
@@ -63,12 +67,15 @@ class Policy(nn.Module):
         super().__init__()
         self.settings = settings
         self.shapes = dict(shapes)
-        self.roles = dict(roles or {})
+        self.roles = {name: role for name, role in (roles or {}).items() if role != CHOICE}
+        self.held = tuple(name for name, role in (roles or {}).items() if role == CHOICE)
         self.moments = dict(init)
         self.horizon = horizon
         self.span = horizon
+        self.mixed: dict[str, dict[str, float]] = {}
         self.vector: Tensor | None = None
-        self.known_roles = tuple(dict.fromkeys([*self.roles.values(), *known_roles]))
+        self.known_roles = tuple(r for r in dict.fromkeys([*self.roles.values(), *known_roles]) if r != CHOICE)
+        shapes = self.trained
         self.log_strengths = nn.ModuleDict()
         for name in ("lr", "l2", "pull"):
             strength: StrengthSettings = getattr(settings, name)
@@ -81,7 +88,7 @@ class Policy(nn.Module):
             used = dict.fromkeys(self.roles[name] for name in random if name in self.roles)
             self.log_strengths["init_std"] = table(random, settings.init.granularity, 0.0, (*used, *known_roles))
         if settings.dropout.mode != "off":
-            self._add_dropout()
+            self.log_strengths.update(dropout_table(settings.dropout, shapes, self.roles, self.known_roles))
         if settings.input_noise.mode == "learned":
             self.log_strengths["input_noise"] = table(shapes, "global", math.log(settings.input_noise.value), ())
         if settings.momentum.mode == "learned":
@@ -98,10 +105,16 @@ class Policy(nn.Module):
         own = KINDS[settings.rule].numbers(settings, generator)
         if own:
             self.own = nn.ParameterDict({key: nn.Parameter(value) for key, value in own.items()})
+        self.choice = nn.ParameterDict({encode(n): nn.Parameter(torch.zeros(self.shapes[n])) for n in self.held})
         if settings.init.mode == "learned":
             draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
             start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
             self.init = nn.ParameterDict({encode(name): nn.Parameter(value) for name, value in start.items()})
+
+    @property
+    def trained(self) -> dict[str, torch.Size]:
+        """The parameter tensors that inner steps train."""
+        return {name: shape for name, shape in self.shapes.items() if name not in self.held}
 
     def forward(self, noise: Params, span: Tensor | None = None) -> Start:
         """Initial parameters and update rule for one task.
@@ -126,6 +139,8 @@ class Policy(nn.Module):
             values["curvature"] = dict(self.curvature.items())
         if self.settings.rule != "strengths":
             values["own"] = dict(self.own.items())
+        if self.held:
+            values["choice"] = dict(self.choice.items())
         if self.settings.init.mode == "learned":
             values["init"] = dict(self.init.items())
         return values
@@ -152,14 +167,16 @@ class Policy(nn.Module):
             values: stand in for the policy's own.
         """
         values = self.values() if values is None else values
-        if self.settings.init.mode == "learned":
-            return {name: values["init"][encode(name)] for name in self.shapes}
+        learned = values.get("init", {}) | values.get("choice", {})
         ratio = self.strength("init_std", values)
         start: Params = {}
-        for name, epsilon in noise.items():
+        for name in self.shapes:
+            if encode(name) in learned:
+                start[name] = learned[encode(name)]
+                continue
             mean, std = self.moments[name]
             scale = std if ratio is None or std == 0 else std * ratio[name]
-            start[name] = mean + scale * epsilon
+            start[name] = mean + scale * noise[name]
         return start
 
     def rule(self, noise: Params, values: Values | None = None, span: Tensor | None = None) -> UpdateRule:
@@ -181,7 +198,8 @@ class Policy(nn.Module):
         stds = {name: moments.std for name, moments in self.moments.items()}
         site = Site(self.roles, stds, self.span if span is None else span, self.progressive)
         rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
-        return preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
+        rule = preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
+        return holding(rule, self.held)
 
     @property
     def progressive(self) -> bool:
@@ -190,8 +208,8 @@ class Policy(nn.Module):
 
     def _plain(self, strengths: Strengths) -> UpdateRule:
         """The inner step in which no network takes part."""
-        kind = normalised_step if self.settings.preconditioner == "second_moment" else regularised_step
-        return kind(**strengths._asdict())
+        steps = {"second_moment": normalised_step, "sign": signed_step}
+        return steps.get(self.settings.preconditioner, regularised_step)(**strengths._asdict())
 
     def inner_loss(self, values: Values | None = None) -> InnerLoss | None:
         """What is made of a task's loss at each step; None where nothing enters it. `values`: see `start`."""
@@ -213,9 +231,9 @@ class Policy(nn.Module):
             values: stand in for the policy's own.
         """
         values = self.values() if values is None else values
-        names = places_of(self.roles) if quantity == "dropout" else tuple(self.shapes)
+        names = places_of(self.roles) if quantity == "dropout" else tuple(self.trained)
         if quantity in values:
-            return self._spread(values[quantity], names)
+            return spread(values[quantity], names, self.roles)
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None
@@ -227,18 +245,6 @@ class Policy(nn.Module):
         if quantity in values:
             return values[quantity][GLOBAL]
         return None if fixed.mode == "off" else fixed.value
-
-    def _add_dropout(self) -> None:
-        places, dropout = places_of(self.roles), self.settings.dropout
-        if not places:
-            raise ConfigError(
-                f"policy.dropout.mode is {dropout.mode}, but the model has no layer after its first, whose inputs "
-                "dropout would multiply; use policy.dropout.mode=off or a model with hidden layers"
-            )
-        if dropout.mode == "learned":
-            own = {name: self.shapes[name] for name in places}
-            roles = [role for role in self.known_roles if role in PLACE_ROLES]
-            self.log_strengths["dropout"] = table(own, dropout.granularity, math.log(dropout.value), roles)
 
     def momentum(self, values: Values | None = None) -> Tensor | float | None:
         """μ, or None where it is off."""
@@ -255,19 +261,21 @@ class Policy(nn.Module):
         if self.settings.preconditioner != "curvature":
             return {}
         return {
-            n: [self.curvature[matrix_key(n, mode)] for mode in range(len(modes(s)))] for n, s in self.shapes.items()
+            n: [self.curvature[matrix_key(n, mode)] for mode in range(len(modes(s)))] for n, s in self.trained.items()
         }
 
     def schedule(self, values: Values | None = None) -> dict[str, Tensor] | None:
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
         if self.settings.schedule == "off":
             return None
-        return self._spread((self.values() if values is None else values)["schedule"], tuple(self.shapes))
+        return spread((self.values() if values is None else values)["schedule"], tuple(self.trained), self.roles)
 
     def on(self, model: Model) -> Policy:
         """The same policy for another model: it shares all parameters, which must not belong to one model's tensors."""
         other = copy(self)
-        other.shapes, other.moments, other.roles = dict(model.shapes), dict(model.init), dict(model.roles)
+        other.shapes, other.moments = dict(model.shapes), dict(model.init)
+        other.roles = {name: role for name, role in model.roles.items() if role != CHOICE}
+        other.held = tuple(name for name, role in model.roles.items() if role == CHOICE)
         return other
 
     def lasting(self, steps: int) -> Policy:
@@ -288,15 +296,3 @@ class Policy(nn.Module):
         if self.settings.schedule_knots is None:
             return exponentials(self.log_schedule)
         return {key: interpolated(knots, self.horizon).exp() for key, knots in self.log_schedule.items()}
-
-    def _spread(self, values: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-        """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
-        if GLOBAL in values:
-            return dict.fromkeys(names, values[GLOBAL])
-        found = {}
-        for name in names:
-            for key in (encode(name), encode(self.roles.get(name, ""))):
-                if key in values:
-                    found[name] = values[key]
-                    break
-        return found

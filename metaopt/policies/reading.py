@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.policies.policy import Policy
+from metaopt.policies.sharpened import choices_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class PolicyReading:
         matrices: what gradients are multiplied with, by parameter tensor: [size, size] for each of its modes. Empty: no
             preconditioner.
         numbers: strengths that there is one of ("label_smoothing", "input_noise"). Absent: switched off.
+        mixed: by the kind of thing that is chosen ("update direction", "activation"), weights by name: of a mixture,
+            or of that from which the policy was sharpened into one choice. Empty: neither.
+        chosen: whether it was sharpened.
     """
 
     strengths: dict[str, dict[str, np.ndarray]]
@@ -40,6 +44,8 @@ class PolicyReading:
     matrices: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
     multipliers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
+    mixed: dict[str, dict[str, float]] = field(default_factory=dict)
+    chosen: bool = False
 
 
 def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
@@ -67,10 +73,20 @@ def read_policy(policy: Policy, input_shape: tuple[int, ...]) -> PolicyReading:
         smoothing, _, noise = policy.loss_strengths()
         found = {"label_smoothing": smoothing, "input_noise": noise}
         numbers = {name: float(value) for name, value in found.items() if value is not None}
+        choices = choices_of(policy)
+        mixed = {choice.what: dict(choice.weights) for choice in choices} or policy.mixed
         matrices = {name: tuple(map(_plain, own)) for name, own in policy.matrices().items()}
     momentum = None if mu is None else float(mu)
     return PolicyReading(
-        strengths, factors, momentum, input_shape, policy.settings.learned(), matrices, numbers=numbers
+        strengths,
+        factors,
+        momentum,
+        input_shape,
+        policy.settings.learned(),
+        matrices,
+        numbers=numbers,
+        mixed=mixed,
+        chosen=bool(mixed) and not choices,
     )
 
 

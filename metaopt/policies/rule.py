@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from torch import Tensor
 
 from metaopt.models.objective import TrainingLoss
+from metaopt.policies.settings import PolicySettings
 from metaopt.types import Loss, Params
 
 State: TypeAlias = Any
@@ -104,6 +105,34 @@ class LossNoise(NamedTuple):
 
 InnerLoss: TypeAlias = Callable[[TrainingLoss, LossNoise, "int | Tensor"], Loss]
 """(the task's loss, its noise, step) -> the loss that this step trains on. Pure; no other loss ever meets it."""
+
+
+class Choice(NamedTuple):
+    """What is chosen where a mixture is sharpened.
+
+    Attributes:
+        what: the kind of thing, in words.
+        name: of the chosen one, which has the largest weight.
+        weights: of all that is mixed, by name; they sum to 1.
+    """
+
+    what: str
+    name: str
+    weights: Mapping[str, float]
+
+
+class Settled(NamedTuple):
+    """What a policy becomes when the steps that its rule mixes are sharpened into one choice.
+
+    Attributes:
+        settings: of the policy without the mixture.
+        factor: what all its learning rates are multiplied with, a scalar.
+        choice: what is chosen.
+    """
+
+    settings: PolicySettings
+    factor: Tensor
+    choice: Choice
 
 
 class Start(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaopt.policies.rule import State, Strength, UpdateRule
-from metaopt.policies.step import at_step, regularised
+from metaopt.policies.step import at_step, plus, regularised, running_mean
 from metaopt.types import Params
 
 DECAY = 0.999
@@ -51,15 +51,15 @@ def normalised_step(
         count = step + 1 if isinstance(step, int) else (step + 1).to(next(iter(params.values())).dtype)
         unbiased_square = 1 - decay**count
         unbiased_mean = 1.0 if momentum is None else 1 - momentum**count
+        correction = unbiased_square**0.5 / unbiased_mean  # of the step, in the place of m and v
         for name, p in params.items():
             g = regularised(name, p, grads[name], l2, pull, anchor)
-            square[name] = decay * state["square"][name] + (1 - decay) * g * g
-            root = torch.sqrt(square[name] / unbiased_square + floor**2)
+            square[name] = torch.addcmul(decay * state["square"][name], g, g, value=1 - decay)
+            inverse = torch.rsqrt(square[name] + floor**2 * unbiased_square)
             if momentum is not None:
-                mean[name] = momentum * state["mean"][name] + (1 - momentum) * g
-                g = mean[name] / unbiased_mean
-            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
-            new_params[name] = p - rate * g / root
+                g = mean[name] = running_mean(state["mean"][name], g, momentum)
+            rate = (correction if schedule is None else at_step(schedule[name], step) * correction) * lr[name]
+            new_params[name] = plus(p, -rate, g * inverse)
         return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}
 
     return UpdateRule(init, update)

@@ -13,8 +13,8 @@ MODES: tuple[Mode, ...] = ("off", "fixed", "learned")
 GRANULARITIES: tuple[Granularity, ...] = ("global", "role", "tensor", "element")
 SCHEDULES = ("off", "step", "step_role", "step_tensor")
 INITS = ("fresh", "scaled", "learned")
-PRECONDITIONERS = ("off", "curvature", "second_moment")
-RULES = ("strengths", "adaptive", "learned_optimizer")
+PRECONDITIONERS = ("off", "curvature", "second_moment", "sign")
+RULES = ("strengths", "adaptive", "learned_optimizer", "directions")
 ORDERS = ("epochs", "progressive")
 MOST_KNOTS = 1000
 STRENGTHS = ("lr", "l2", "pull", "label_smoothing", "dropout", "input_noise")
@@ -88,12 +88,13 @@ class PolicySettings:
             rate is `lr` at granularity global, role or tensor, and which runs under inner.engine=higher only.
         preconditioner: what is done to each gradient first. `off`; `curvature`: it is multiplied with learned matrices
             (Meta-Curvature); `second_moment`: with L2 and pull, it is divided by the root of its second moment, and
-            momentum is Adam's β₁ (`normalised_step`).
+            momentum is Adam's β₁ (`normalised_step`); `sign`: with L2 and pull, its sign is what counts
+            (`signed_step`).
         schedule_knots: None: a schedule has a factor of its own for each step. A number: it has so many, evenly spaced
             from the first step to the last, and between them its logarithm is linear. Few factors average over the
             noise of many steps.
-        rule: what the strengths are for: the plain inner step (`strengths`), or one in which a learned network takes
-            part; see `KINDS`.
+        rule: what the strengths are for: the plain inner step (`strengths`), one in which a learned network takes part,
+            or a learned mixture of directions; see `KINDS`.
         order: how training goes through the support set: in `epochs`, or `progressive`, one part joining after the
             other, so that an adaptive rule sees how well it predicts what it has not trained on (`progressive_order`).
         label_smoothing: share in (0, 1) of each target that is spread evenly over the task's classes, learned behind a
@@ -111,9 +112,9 @@ class PolicySettings:
     schedule: Literal["off", "step", "step_role", "step_tensor"] = "off"
     init: InitSettings = InitSettings()
     optimizer: str = "metaopt"
-    preconditioner: Literal["off", "curvature", "second_moment"] = "off"
+    preconditioner: Literal["off", "curvature", "second_moment", "sign"] = "off"
     schedule_knots: int | None = None
-    rule: Literal["strengths", "adaptive", "learned_optimizer"] = "strengths"
+    rule: Literal["strengths", "adaptive", "learned_optimizer", "directions"] = "strengths"
     order: Literal["epochs", "progressive"] = "epochs"
     label_smoothing: StrengthSettings = SMOOTHING
     dropout: StrengthSettings = DROPOUT
@@ -150,6 +151,8 @@ class PolicySettings:
                 f"policy.preconditioner is {self.preconditioner!r}, but policy.rule=learned_optimizer begins as "
                 "Adam and divides by second moments itself; set it to second_moment"
             )
+        if self.rule == "directions":
+            self._check_directions()
         if not self.learned():
             raise ConfigError(f"policy '{self.name}' learns nothing; set at least one of its modes to 'learned'")
 
@@ -179,6 +182,18 @@ class PolicySettings:
             raise ConfigError(
                 f"policy.lr.granularity is 'element', but torch's {self.optimizer} has one learning rate per parameter "
                 "group; use global, role or tensor"
+            )
+
+    def _check_directions(self) -> None:
+        if self.momentum.mode == "off":
+            raise ConfigError(
+                "policy.momentum.mode is 'off', but policy.rule=directions mixes in steps with momentum; use learned "
+                "or fixed"
+            )
+        if self.preconditioner != "off":
+            raise ConfigError(
+                f"policy.preconditioner is '{self.preconditioner}', but policy.rule=directions mixes steps with and "
+                "without one itself; use off"
             )
 
     def learned(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -62,15 +62,49 @@ def regularised_step(
     return UpdateRule(init, update)
 
 
+def holding(rule: UpdateRule, names: Sequence[str]) -> UpdateRule:
+    """The same rule, which leaves some parameter tensors as they are.
+
+    Args:
+        rule: for the others.
+        names: of those that are held.
+    """
+    if not names:
+        return rule
+
+    def others(tree: Params) -> Params:
+        return {name: tensor for name, tensor in tree.items() if name not in names}
+
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        new, state = rule.update(others(params), others(grads), state, step, loss)
+        return {name: new.get(name, p) for name, p in params.items()}, state
+
+    return rule._replace(init=lambda params: rule.init(others(params)), update=update)
+
+
 def regularised(
     name: str, p: Tensor, g: Tensor, l2: Strength | None, pull: Strength | None, anchor: Params | None
 ) -> Tensor:
     """g' = g + l2·θ + pull·(θ − θ₀) for one parameter tensor; see `regularised_step`."""
     if l2 is not None:
-        g = g + l2[name] * p
+        g = plus(g, l2[name], p)
     if pull is not None and anchor is not None:
-        g = g + pull[name] * (p - anchor[name])
+        g = plus(g, pull[name], p - anchor[name])
     return g
+
+
+def plus(tensor: Tensor, factor: Tensor | float, other: Tensor) -> Tensor:
+    """tensor + factor·other, in one pass over them."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(tensor, factor, other)
+    return torch.add(tensor, other, alpha=factor)
+
+
+def running_mean(mean: Tensor, value: Tensor, decay: Tensor | float) -> Tensor:
+    """decay·mean + (1 − decay)·value; `torch.lerp` is slower where the decay is a tensor."""
+    return plus(decay * mean, 1 - decay, value)
 
 
 def adam_step(

@@ -54,3 +54,16 @@ def exponentials(logs: nn.Module) -> dict[str, Tensor]:
     """The values of a table of logarithms."""
     assert isinstance(logs, nn.ParameterDict)
     return {key: value.exp() for key, value in logs.items()}
+
+
+def spread(values: Mapping[str, Tensor], names: Sequence[str], roles: Mapping[str, str]) -> dict[str, Tensor]:
+    """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
+    if GLOBAL in values:
+        return dict.fromkeys(names, values[GLOBAL])
+    found = {}
+    for name in names:
+        for key in (encode(name), encode(roles.get(name, ""))):
+            if key in values:
+                found[name] = values[key]
+                break
+    return found

@@ -67,6 +67,26 @@ def tasks_table(comparison: Comparison, account: Account | None) -> PageTable:
     return PageTable("tasks", caption, list(columns), rows, " ".join(notes))
 
 
+def choices_tables(reading: PolicyReading) -> list[PageTable]:
+    """For each thing that is chosen by gradient a row per candidate with its weight, the largest first.
+
+    Args:
+        reading: what the policy has learned.
+
+    Returns:
+        The tables; none where nothing was mixed.
+    """
+    tables = []
+    for what, weights in reading.mixed.items():
+        rows = [
+            [name_cell(name), number_cell(weights[name])] for name in sorted(weights, key=lambda name: -weights[name])
+        ]
+        note = "Of the mixture that was learned; the first row is what is used." if reading.chosen else ""
+        key = what.replace(" ", "-")
+        tables.append(PageTable(key, f"Weights of each {what}", [what.capitalize(), "Weight"], rows, note))
+    return tables
+
+
 def tensors_table(reading: PolicyReading, roles: Mapping[str, str]) -> PageTable | None:
     """A row per parameter tensor with its role and the geometric mean of each of its strengths.
 

@@ -19,12 +19,13 @@ from metaopt.policies.reading import PolicyReading
 from metaopt.report import style
 from metaopt.report.alternatives import interval_words, policy_words
 from metaopt.report.colours import CARD, PAPER, declarations
-from metaopt.report.detail_tables import roles_table, tasks_table, tensors_table
+from metaopt.report.detail_tables import choices_tables, roles_table, tasks_table, tensors_table
 from metaopt.report.headline import POLICY, headline, task_words
 from metaopt.report.method_tables import account_table, methods_table
 from metaopt.report.numbers import compact
 from metaopt.report.page_figures import PageFigure, account_figures, comparison_figures, reading_figures
 from metaopt.report.search_headline import search_headline
+from metaopt.report.tables import PageTable
 from metaopt.report.words import reading_in_words
 from metaopt.search.account import Account
 
@@ -101,13 +102,16 @@ def report_html(content: ReportContent) -> str:
         outcomes=outcomes,
         learned=learned,
         reading=reading_in_words(content.reading, content.roles),
-        tensors=[
-            t for t in (roles_table(content.reading, content.roles), tensors_table(content.reading, content.roles)) if t
-        ],
+        tensors=[*choices_tables(content.reading), *_strengths_tables(content)],
         tasks=tasks_table(comparison, account),
         facts=dict(content.facts),
         notes=list(dict.fromkeys([*comparison.notes, *content.extra_notes])),
     )
+
+
+def _strengths_tables(content: ReportContent) -> list[PageTable]:
+    tables = (roles_table(content.reading, content.roles), tensors_table(content.reading, content.roles))
+    return [table for table in tables if table]
 
 
 def interval_sentence(comparison: Comparison, account: Account | None) -> str:

@@ -35,7 +35,7 @@ class Level(NamedTuple):
 
 
 def reading_in_words(reading: PolicyReading, roles: Mapping[str, str]) -> list[str]:
-    """Which layers learn fast, what is regularised and enters the loss, how the schedule moves, where training starts.
+    """What was chosen, which layers learn fast, what is regularised and enters the loss, the schedule, the start.
 
     Args:
         reading: what the policy has learned.
@@ -44,7 +44,7 @@ def reading_in_words(reading: PolicyReading, roles: Mapping[str, str]) -> list[s
     Returns:
         Sentences, only about quantities that the policy has.
     """
-    sentences = _rates(reading, roles)
+    sentences = _mixed(reading) + _rates(reading, roles)
     for quantity, words in (("l2", "L2 regularisation"), ("pull", "The pull towards the initialisation")):
         sentences += _regularisation(reading, quantity, words)
     sentences += loss_in_words(reading)
@@ -83,6 +83,19 @@ def shared_value(strengths: Mapping[str, np.ndarray]) -> float | None:
     values = [np.asarray(each) for each in strengths.values()]
     same = all(each.ndim == 0 and each == values[0] for each in values)
     return float(values[0]) if same else None
+
+
+def _mixed(reading: PolicyReading) -> list[str]:
+    """What was chosen, and how clearly."""
+    sentences = []
+    for what, weights in reading.mixed.items():
+        ranked = sorted(weights, key=lambda name: -weights[name])
+        shares = listed([f"{name} {100 * weights[name]:.1f} %" for name in ranked])
+        if reading.chosen:
+            sentences.append(f"The {what} is {ranked[0]}, chosen from a learned mixture with the weights {shares}.")
+        else:
+            sentences.append(f"The {what} is a learned mixture with the weights {shares}.")
+    return sentences
 
 
 def _rates(reading: PolicyReading, roles: Mapping[str, str]) -> list[str]:

@@ -52,7 +52,7 @@ def closest_setting(policy: Policy) -> Closest:
         strength = policy.strength("l2")
         l2 = 0.0 if strength is None else float(_by_element(policy, strength).log().mean().exp())
         momentum = policy.momentum()
-        adaptive = policy.settings.preconditioner == "second_moment"
+        adaptive = policy.settings.preconditioner in ("second_moment", "sign")
     settings = RuleSettings(
         optimizer="adam" if adaptive else "sgd",
         lr=float(rates.log().mean().exp()) * fits[schedule][0],
@@ -86,6 +86,10 @@ def _lost(policy: Policy) -> list[str]:
     ]
     if settings.preconditioner == "curvature":
         found.append("the matrices that gradients are multiplied with")
+    if settings.preconditioner == "sign":
+        found.append("steps by the sign alone")
+    if settings.rule == "directions":
+        found.append("the mixture of update directions")
     if settings.preconditioner == "second_moment" and not _has_adams_mean(policy):
         found.append("the decay of Adam's mean, which is not 0.9")
     return found

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from metaopt.models.mlp import ACTIVATIONS
+from metaopt.models.mixed_activation import ACTIVATIONS
 from metaopt.models.variant import CHANGES
 from metaopt.policies.baselines import DECAYS, OPTIMIZERS, RuleSettings
 from metaopt.types import Params

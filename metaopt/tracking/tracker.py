@@ -70,8 +70,8 @@ def scalar_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
-    """A policy's strengths and matrices as metrics: "policy/lr/0.weight", "policy/curvature/0.weight/1",
-    "policy/label_smoothing" and so on."""
+    """A policy's strengths, matrices and weights of mixtures as metrics: "policy/lr/0.weight",
+    "policy/curvature/0.weight/1", "policy/label_smoothing" and so on."""
     strengths = {
         f"policy/{quantity}/{name}": values
         for quantity, tensors in reading.strengths.items()
@@ -83,4 +83,9 @@ def policy_histograms(reading: PolicyReading) -> dict[str, np.ndarray]:
         for mode, matrix in enumerate(of_tensor)
     }
     numbers = {f"policy/{quantity}": np.asarray(value) for quantity, value in reading.numbers.items()}
-    return strengths | matrices | numbers
+    weights = {
+        f"policy/{what}/{name}": np.asarray(weight)
+        for what, weights in reading.mixed.items()
+        for name, weight in weights.items()
+    }
+    return strengths | matrices | numbers | weights

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metaopt.models.mlp import ACTIVATIONS, mlp
+from metaopt.models.mixed_activation import ACTIVATIONS
+from metaopt.models.mlp import mlp
 from metaopt.types import Kind, TaskSpec
 
 TASK = TaskSpec(Kind.classification, (2, 3), 5)

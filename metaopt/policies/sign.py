@@ -1,0 +1,63 @@
+"""Steps by the gradient's sign with everything that a policy may learn: all entries move by their rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metaopt.policies.rule import State, Strength, UpdateRule
+from metaopt.policies.step import at_step, regularised
+from metaopt.types import Params
+
+SIGN_FLOOR = 1e-3
+"""Below it the sign fades into the gradient."""
+
+
+def signed(g: Tensor, floor: float = SIGN_FLOOR) -> Tensor:
+    """g/√(g² + floor²), elementwise: the sign of what is larger than the floor.
+
+    The derivative of the sign itself is zero almost everywhere: hypergradients would not see how a step depends on the
+    training before it.
+    """
+    return g * torch.rsqrt(g * g + floor**2)
+
+
+def signed_step(
+    lr: Strength,
+    l2: Strength | None = None,
+    pull: Strength | None = None,
+    anchor: Params | None = None,
+    momentum: Tensor | float | None = None,
+    schedule: Mapping[str, Tensor] | None = None,
+    floor: float = SIGN_FLOOR,
+) -> UpdateRule:
+    """Steps by the sign (Bernstein et al., "signSGD", ICML 2018) with strengths by parameter; what is None is absent.
+
+    With gradient g of the loss, elementwise: g' = g + l2·θ + pull·(θ − θ₀); m is the running mean of g';
+    θ = θ − schedule[step]·lr·m/√(m² + floor²).
+
+    Args:
+        lr, l2, pull, anchor, schedule: see `regularised_step`.
+        momentum: decay of the running mean of gradients, a scalar; None: no mean, and m = g'.
+        floor: > 0; see `signed`.
+    """
+
+    def init(params: Params) -> State:
+        return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
+
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del loss
+        new_params, new_state = {}, {}
+        for name, p in params.items():
+            g = regularised(name, p, grads[name], l2, pull, anchor)
+            if momentum is not None:
+                g = new_state[name] = momentum * state[name] + (1 - momentum) * g
+            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
+            new_params[name] = p - rate * signed(g, floor)
+        return new_params, new_state
+
+    return UpdateRule(init, update)

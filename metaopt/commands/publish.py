@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from metaopt.report.html import ReportContent, write_report
 from metaopt.report.loss_words import loss_in_words
 from metaopt.search.account_record import account_rows
 from metaopt.tracking.tracker import Rows
+from metaopt.types import Split
 
 
 @dataclass
@@ -69,7 +71,7 @@ def publish(
         into: gets what is written.
         facts: what the report says of the run, besides what it knows of the comparison.
     """
-    split = comparisons[0].split if comparisons else "meta_validation"
+    split = cast(Split, comparisons[0].split) if comparisons else "meta_validation"
     reading = reading_on(problem, policy, split, comparisons[0].seed if comparisons else 0)
     account = None if searched is None else searched.account
     places = [(files.results, files.tasks), (files.inductive_results, files.inductive_tasks)]

@@ -117,7 +117,7 @@ def adaptive_rule(
             _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
             agreement["tensors"],
             means["tensors"],
-            torch.stack([(g == 0).to(g.dtype).mean() for g in grads.values()]),
+            1 - torch.stack([torch.count_nonzero(g) for g in grads.values()]) / numbers,
         ]
         length = torch.log(torch.as_tensor(site.horizon, device=loss.device).to(loss.dtype)) / 3 - 1
         position = position_in(step, site.horizon, loss)

@@ -57,7 +57,7 @@ def tables(tmp_path_factory):
 def test_there_are_the_experiments_that_the_readme_names():
     assert set(EXPERIMENTS) >= {
         "digits", "sinusoid_5shot", "sinusoid_10shot", "sinusoid_frequency_5shot",
-        "fashion_mnist", "tabular_classification", "tabular_regression",
+        "fashion_mnist", "tabular_classification", "tabular_adaptive", "tabular_regression",
         "omniglot_5way_1shot", "omniglot_5way_5shot", "omniglot_20way_1shot", "omniglot_20way_5shot",
     }  # fmt: skip
 

@@ -63,6 +63,13 @@ NETWORKS = {
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "adaptive": ("outer.iterations=200", "outer.lr=0.02", "inner.horizons=[25,50,100,200]"),
+    "learned_optimizer": (
+        "outer.iterations=100",
+        "outer.lr=0.02",
+        "inner.horizons=[25,50,100,200]",
+        "inner.hypergradient=truncated",
+        "inner.window=10",
+    ),
 }
 """How to meta-train policies that need other settings than the experiment's."""
 

@@ -55,6 +55,7 @@ class PolicyConfig:
     optimizer: str = "metaopt"
     preconditioner: str = "off"
     schedule_knots: Optional[int] = None  # noqa: UP045
+    decoupled: bool = False
     rule: str = "strengths"
     order: str = "epochs"
     label_smoothing: StrengthConfig = field(default_factory=lambda: StrengthConfig(value=SMOOTHING.value))
@@ -78,6 +79,7 @@ class PolicyConfig:
             optimizer=self.optimizer,
             preconditioner=self.preconditioner,  # type: ignore[arg-type]
             schedule_knots=self.schedule_knots,
+            decoupled=self.decoupled,
             rule=self.rule,  # type: ignore[arg-type]
             order=self.order,  # type: ignore[arg-type]
             label_smoothing=strength(self.label_smoothing),

@@ -208,8 +208,9 @@ class Policy(nn.Module):
 
     def _plain(self, strengths: Strengths) -> UpdateRule:
         """The inner step in which no network takes part."""
-        steps = {"second_moment": normalised_step, "sign": signed_step}
-        return steps.get(self.settings.preconditioner, regularised_step)(**strengths._asdict())
+        if self.settings.preconditioner == "second_moment":
+            return normalised_step(**strengths._asdict(), decoupled=self.settings.decoupled)
+        return (signed_step if self.settings.preconditioner == "sign" else regularised_step)(**strengths._asdict())
 
     def inner_loss(self, values: Values | None = None) -> InnerLoss | None:
         """What is made of a task's loss at each step; None where nothing enters it. `values`: see `start`."""

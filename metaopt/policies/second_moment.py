@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -25,6 +26,7 @@ def normalised_step(
     schedule: Mapping[str, Tensor] | None = None,
     decay: float = DECAY,
     floor: float = FLOOR,
+    decoupled: bool = False,
 ) -> UpdateRule:
     """Adam (Kingma & Ba, 2015) with strengths by parameter; what is None is absent.
 
@@ -37,7 +39,10 @@ def normalised_step(
         momentum: decay of the running mean of gradients, Adam's β₁, a scalar; None: no mean.
         decay: of the second moment, Adam's β₂.
         floor: > 0; Adam's ε.
+        decoupled: L2 is no part of g', but θ is multiplied with exp(−schedule[step]·lr·l2) before the step: to first
+            order what AdamW does (Loshchilov & Hutter, 2019), and never more than to zero.
     """
+    added = None if decoupled else l2
 
     def init(params: Params) -> State:
         kinds = ("square",) if momentum is None else ("mean", "square")
@@ -53,13 +58,18 @@ def normalised_step(
         unbiased_mean = 1.0 if momentum is None else 1 - momentum**count
         correction = unbiased_square**0.5 / unbiased_mean  # of the step, in the place of m and v
         for name, p in params.items():
-            g = regularised(name, p, grads[name], l2, pull, anchor)
+            g = regularised(name, p, grads[name], added, pull, anchor)
             square[name] = torch.addcmul(decay * state["square"][name], g, g, value=1 - decay)
             inverse = torch.rsqrt(square[name] + floor**2 * unbiased_square)
             if momentum is not None:
                 g = mean[name] = running_mean(state["mean"][name], g, momentum)
-            rate = (correction if schedule is None else at_step(schedule[name], step) * correction) * lr[name]
-            new_params[name] = plus(p, -rate, g * inverse)
+            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
+            kept = _shrunk(p, rate * l2[name]) if decoupled and l2 is not None else p
+            new_params[name] = plus(kept, -rate * correction, g * inverse)
         return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}
 
     return UpdateRule(init, update)
+
+
+def _shrunk(p: Tensor, by: Tensor | float) -> Tensor:
+    return p * ((-by).exp() if isinstance(by, Tensor) else math.exp(-by))

@@ -42,6 +42,7 @@ ADDED_LATER: dict[str, Any] = {
     "schedule_knots": None,
     "rule": "strengths",
     "order": "epochs",
+    "decoupled": False,
     "label_smoothing": asdict(SMOOTHING),
     "dropout": asdict(DROPOUT),
     "input_noise": asdict(INPUT_NOISE),
@@ -93,6 +94,8 @@ class PolicySettings:
         schedule_knots: None: a schedule has a factor of its own for each step. A number: it has so many, evenly spaced
             from the first step to the last, and between them its logarithm is linear. Few factors average over the
             noise of many steps.
+        decoupled: with `second_moment`: L2 shrinks the parameters themselves instead of being added to gradients that
+            are then divided (`normalised_step`), so that it means the same whatever the gradients are.
         rule: what the strengths are for: the plain inner step (`strengths`), one in which a learned network takes part,
             or a learned mixture of directions; see `KINDS`.
         order: how training goes through the support set: in `epochs`, or `progressive`, one part joining after the
@@ -114,6 +117,7 @@ class PolicySettings:
     optimizer: str = "metaopt"
     preconditioner: Literal["off", "curvature", "second_moment", "sign"] = "off"
     schedule_knots: int | None = None
+    decoupled: bool = False
     rule: Literal["strengths", "adaptive", "learned_optimizer", "directions"] = "strengths"
     order: Literal["epochs", "progressive"] = "epochs"
     label_smoothing: StrengthSettings = SMOOTHING
@@ -138,6 +142,15 @@ class PolicySettings:
         _check_choice("policy.preconditioner", self.preconditioner, PRECONDITIONERS)
         _check_choice("policy.rule", self.rule, RULES)
         _check_choice("policy.order", self.order, ORDERS)
+        if self.decoupled and self.rule == "learned_optimizer":
+            raise ConfigError(
+                "policy.decoupled is true, which policy.rule=learned_optimizer does not know; set it false"
+            )
+        if self.decoupled is not False and (self.decoupled is not True or self.preconditioner != "second_moment"):
+            raise ConfigError(
+                f"policy.decoupled is {self.decoupled!r} and policy.preconditioner {self.preconditioner!r}; only with "
+                "second_moment can it be true"
+            )
         if self.schedule_knots is not None:
             _check_knots(self.schedule_knots)
         if self.lr.mode == "off":

@@ -54,7 +54,7 @@ def closest_setting(policy: Policy) -> Closest:
         momentum = policy.momentum()
         adaptive = policy.settings.preconditioner in ("second_moment", "sign")
     settings = RuleSettings(
-        optimizer="adam" if adaptive else "sgd",
+        optimizer="adamw" if policy.settings.decoupled else "adam" if adaptive else "sgd",
         lr=float(rates.log().mean().exp()) * fits[schedule][0],
         l2=l2 if l2 >= L2_OFF_BELOW else 0.0,
         momentum=0.0 if adaptive or momentum is None else float(momentum),

@@ -78,3 +78,22 @@ def test_a_policy_hands_it_out_and_fits_any_model_where_its_strengths_do():
     assert not ALL.fits_any_model()
     assert PolicySettings(lr=learned(0.1, "global"), l2=fixed(0.1), preconditioner="second_moment").fits_any_model()
     assert "second_moment" not in ALL.learned(), "nothing in it is learned"
+
+
+def test_decoupled_l2_is_that_of_adamw_to_first_order():
+    names, lr, l2 = tuple(SHAPES), 1e-3, 0.5
+    rule = normalised_step(dict.fromkeys(names, lr), dict.fromkeys(names, l2), momentum=0.9, floor=1e-8, decoupled=True)
+    found = trained(rule, tree(0), 5)
+    expected = trained_by_torch(torch.optim.AdamW, tree(0), 5, lr=lr, weight_decay=l2)
+    coupled = trained(normalised_step(dict.fromkeys(names, lr), dict.fromkeys(names, l2), momentum=0.9), tree(0), 5)
+    for name in names:
+        torch.testing.assert_close(found[-1][name], expected[-1][name], rtol=0, atol=5e-6)
+        assert not torch.allclose(coupled[-1][name], expected[-1][name], rtol=0, atol=5e-5)
+
+
+def test_decoupled_l2_never_turns_a_parameter_around():
+    zero = {name: torch.zeros_like(p) for name, p in tree(0).items()}
+    rule = normalised_step(dict.fromkeys(SHAPES, 1.0), dict.fromkeys(SHAPES, 50.0), decoupled=True)
+    params = tree(0)
+    end, _ = rule.update(params, zero, rule.init(params), 0)
+    assert all((end[name] * params[name] >= 0).all() for name in SHAPES)

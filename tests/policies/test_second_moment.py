@@ -1,6 +1,6 @@
 import pytest
 import torch
-from policy_helpers import fixed, learned, make_policy, trained, trained_by_torch, tree
+from policy_helpers import SHAPES, fixed, learned, make_policy, trained, trained_by_torch, tree
 
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import MomentumSettings, PolicySettings

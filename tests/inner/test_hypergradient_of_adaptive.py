@@ -43,10 +43,10 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_all_ways_agree(name):
+@pytest.mark.parametrize("way", METHODS)
+def test_all_ways_agree(way):
     case = problem()
-    expected, found = summed(case.hypergradients(Reverse())), summed(case.hypergradients(METHODS[name]))
+    expected, found = summed(case.hypergradients(Reverse())), summed(case.hypergradients(METHODS[way]))
     for name, grads in expected.items():
         assert (found[name] - grads).abs().max() <= 1e-8 * grads.abs().max() + 1e-13, name
 

@@ -62,7 +62,7 @@ NETWORKS = {
 }
 
 POLICIES: dict[str, tuple[str, ...]] = {
-    "adaptive": ("outer.iterations=200", "outer.lr=0.02", "inner.horizons=[25,50,100,200]"),
+    "adaptive": ("outer.iterations=75", "outer.lr=0.02", "inner.horizons=[25,50,100,200]"),
     "learned_optimizer": (
         "outer.iterations=100",
         "outer.lr=0.02",
@@ -162,7 +162,7 @@ def target(run_dir: Path, network: str, steps: int) -> Path:
 
 def slug(words: str) -> str:
     """The words as a name of a folder."""
-    return re.sub(r"[^\w.=+-]+", "_", words).strip("_")
+    return re.sub(r"[^\w.+-]+", "_", words).strip("_")  # no "=", which overrides would take for theirs
 
 
 def tuned_trials(run_dir: Path, network: str, steps: int) -> int | None:

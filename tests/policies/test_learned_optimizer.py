@@ -34,10 +34,14 @@ SETTINGS = PolicySettings(
 )
 
 
+def numbers_at_first(generator):
+    return learned_optimizer_numbers(PolicySettings(), generator)
+
+
 def make_rule(spread=0.0, seed=0, horizon=HORIZON, lr=0.01, numbers=None, **strengths):
     """The rule where learning starts, or, with a spread, with numbers far from there."""
     generator = torch.Generator().manual_seed(seed)
-    own = numbers or {n: x.double() for n, x in learned_optimizer_numbers(generator).items()}
+    own = numbers or {n: x.double() for n, x in numbers_at_first(generator).items()}
     own = {
         name: value + spread * (1.0 if name == "decays" else 1 / PACE) * normal(value.shape, generator)
         for name, value in own.items()
@@ -83,8 +87,8 @@ def test_at_first_it_steps_nearly_as_adam_does(momentum):
 
 
 def test_without_the_networks_weights_it_is_adam_but_for_the_bound():
-    zero = {name: torch.zeros_like(x).double() for name, x in learned_optimizer_numbers(None).items()}
-    zero["decays"] = learned_optimizer_numbers(None)["decays"].double()
+    zero = {name: torch.zeros_like(x).double() for name, x in numbers_at_first(None).items()}
+    zero["decays"] = numbers_at_first(None)["decays"].double()
     gradients = noisy_gradients(HORIZON)
     expected = moves(path(normalised_step(dict.fromkeys(SHAPES, 0.01), momentum=0.9), gradients))
     found = moves(path(make_rule(numbers=zero), gradients))
@@ -132,7 +136,7 @@ def test_l2_and_pull_are_part_of_the_gradient():
     params, anchor = tree(0), tree(9)
     gradients = noisy_gradients(1)
     of_loss = {name: g + 0.3 * params[name] + 0.2 * (params[name] - anchor[name]) for name, g in gradients[0].items()}
-    own = {n: x.double() for n, x in learned_optimizer_numbers(torch.Generator().manual_seed(0)).items()}
+    own = {n: x.double() for n, x in numbers_at_first(torch.Generator().manual_seed(0)).items()}
     strengths = Strengths(
         dict.fromkeys(SHAPES, 0.01), dict.fromkeys(SHAPES, 0.3), dict.fromkeys(SHAPES, 0.2), anchor, 0.9
     )
@@ -203,7 +207,7 @@ def test_blocks_change_nothing(monkeypatch):
 @pytest.mark.parametrize("where", ["everywhere", "in part"])
 @pytest.mark.parametrize("momentum", [0.9, None])
 def test_gradients_of_zero_have_finite_derivatives(momentum, where):
-    own = {n: x.double().requires_grad_() for n, x in learned_optimizer_numbers(torch.Generator()).items()}
+    own = {n: x.double().requires_grad_() for n, x in numbers_at_first(torch.Generator()).items()}
     gradients = noisy_gradients(3)
     for grads in gradients:
         for g in grads.values():
@@ -292,7 +296,7 @@ def test_it_is_refused_without_the_second_moment_that_it_is_made_of():
 
 
 def test_the_size_of_a_tensor_is_known_and_changes_nothing_else():
-    own = {n: x.double() for n, x in learned_optimizer_numbers(torch.Generator().manual_seed(0)).items()}
+    own = {n: x.double() for n, x in numbers_at_first(torch.Generator().manual_seed(0)).items()}
     own |= {name: torch.zeros_like(x) for name, x in own.items() if name.startswith("tensor_")}
     once, grads = {"w": tree(0)["hidden.weight"].flatten()}, [{"w": tree(i)["hidden.weight"].flatten()} for i in (1, 2)]
     rule = learned_optimizer_rule(Strengths({"w": 0.1}, momentum=0.9), own, Site({}, {"w": 1.0}, HORIZON), lambda _: _)

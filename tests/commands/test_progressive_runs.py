@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from command_helpers import error_line, evaluate_small, run_train, train_small
 
-ADAPTIVE = ("policy=adaptive", "model.widths=[8]", "inner.horizon=12")
+ADAPTIVE = ("policy=adaptive", "model.widths=[8]", "inner.horizon=12", "evaluation.baseline_init=fresh")
 
 
 @pytest.fixture(scope="module")

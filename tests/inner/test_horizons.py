@@ -76,7 +76,7 @@ def by_length(strengths, own, site, plain):
 
 @pytest.mark.parametrize("mode", EXACT)
 def test_every_mode_hands_the_length_to_the_rule(mode, monkeypatch):
-    kind = Kind(lambda _: {"rate": torch.tensor(0.5)}, by_length)
+    kind = Kind(lambda _, __: {"rate": torch.tensor(0.5)}, by_length)
     monkeypatch.setitem(KINDS, "adaptive", kind)
     problem, method = problem_of(5), EXACT[mode]()
     for span in (5, 2):

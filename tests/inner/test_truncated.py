@@ -30,7 +30,7 @@ def windows_by_hand(problem, window):
     for i in range(len(tasks.support.x)):
         task, own = take_tasks(tasks, i), take_draws(draws, i)
         start = policy(own.noise)
-        params, rule = start
+        params, rule, _ = start
         state = rule.init(params)
         losses = []
         for step in range(horizon):

@@ -179,9 +179,15 @@ def test_steps_may_be_tensors(rule, mode, horizon):
     assert_same(found, problem.hypergradients(Reverse()))
 
 
-@pytest.mark.parametrize("mode", ["mixed", "mixed_forward"])
-@two_models
-@rules
+@pytest.mark.parametrize(
+    ("rule", "model", "mode"),
+    [
+        ("adaptive", "classification", "mixed_forward"),
+        ("adaptive", "conv4", "mixed"),  # tracing a convolutional network takes twenty seconds
+        ("learned_optimizer", "classification", "mixed"),
+        ("learned_optimizer", "classification", "mixed_forward"),
+    ],
+)
 def test_steps_are_traced_and_simplified_for_the_compiler(rule, model, mode, monkeypatch):
     """All but the generation of code, which takes minutes: the traced graphs are interpreted."""
     traced = []

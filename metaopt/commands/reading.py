@@ -26,7 +26,7 @@ def reading_on(problem: InnerProblem, policy: Policy, split: Split, seed: int) -
         problem: what is trained.
         policy: the policy.
         split: where the tasks come from.
-        seed: of the tasks; the first ones that an evaluation with this seed meets.
+        seed: of the tasks and of the randomness of their training.
     """
     reading = read_policy(policy, problem.family.spec.input_shape)
     if policy.settings.rule == "strengths":

@@ -73,9 +73,8 @@ def adaptive_rule(
     and its length; role, size and fan-in. Beyond the horizon the position stays at its end. Where examples join
     training one part after the other, it also reads how much higher the loss on each new part was than on those before.
 
-    Gradients of successive minibatches agree where there is something to learn that holds for other examples, too, and
-    do not where examples are learned by heart ("stiffness"; Fort et al., 2019): the statistic that tells noisy tasks
-    from easy ones. Trained on all examples at once, it says nothing of the kind.
+    Losses on new parts tell best how far a task generalises. Without them, how gradients of successive minibatches
+    agree says a little: where examples are learned by heart they do so less ("stiffness"; Fort et al., 2019).
 
     Args:
         strengths: what is multiplied; L2 only where it is not off.

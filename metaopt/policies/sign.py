@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, Strength, UpdateRule
-from metaopt.policies.step import at_step, regularised
+from metaopt.policies.rule import Strength, Strengths, UpdateRule
+from metaopt.policies.step import running_mean, step_along
 from metaopt.types import Params
 
 SIGN_FLOOR = 1e-3
@@ -44,20 +44,10 @@ def signed_step(
         floor: > 0; see `signed`.
     """
 
-    def init(params: Params) -> State:
-        return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
+    def remember(mean: Tensor, g: Tensor) -> Tensor:
+        return running_mean(mean, g, momentum)  # type: ignore[arg-type]  # only called with momentum
 
-    def update(
-        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
-    ) -> tuple[Params, State]:
-        del loss
-        new_params, new_state = {}, {}
-        for name, p in params.items():
-            g = regularised(name, p, grads[name], l2, pull, anchor)
-            if momentum is not None:
-                g = new_state[name] = momentum * state[name] + (1 - momentum) * g
-            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
-            new_params[name] = p - rate * signed(g, floor)
-        return new_params, new_state
+    def direction(g: Tensor, m: Tensor | None) -> Tensor:
+        return signed(g if m is None else m, floor)
 
-    return UpdateRule(init, update)
+    return step_along(Strengths(lr, l2, pull, anchor, momentum, schedule), remember, direction)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, Strength, UpdateRule
+from metaopt.policies.rule import State, Strength, Strengths, UpdateRule
 from metaopt.trees import row
 from metaopt.types import Params
 
@@ -42,21 +42,46 @@ def regularised_step(
 
     along, beyond = split(nesterov, 1.0), split(nesterov, momentum, 1.0)
 
+    def remember(mean: Tensor, g: Tensor) -> Tensor:
+        return momentum * mean + g  # type: ignore[operator]  # only called with momentum
+
+    def direction(g: Tensor, m: Tensor | None) -> Tensor:
+        if m is None:
+            return g
+        return m if nesterov is False else along * g + beyond * m
+
+    strengths = Strengths(lr, l2, pull, anchor, momentum, schedule)
+    return step_along(strengths, remember, direction)
+
+
+def step_along(
+    strengths: Strengths,
+    remember: Callable[[Tensor, Tensor], Tensor],
+    direction: Callable[[Tensor, Tensor | None], Tensor],
+) -> UpdateRule:
+    """Steps θ − schedule[step]·lr·d along a direction d of the regularised gradient g' and of one memory of it.
+
+    Args:
+        strengths: see `regularised_step`; without momentum there is no memory.
+        remember: (memory m before, g') -> m after, of one parameter tensor; m is zero at first.
+        direction: (g', m after) -> d; m is None without momentum.
+    """
+
     def init(params: Params) -> State:
-        return {} if momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
+        return {} if strengths.momentum is None else {name: torch.zeros_like(p) for name, p in params.items()}
 
     def update(
         params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
     ) -> tuple[Params, State]:
         del loss
+        lr, l2, pull, anchor, momentum, schedule = strengths
         new_params, new_state = {}, {}
         for name, p in params.items():
             g = regularised(name, p, grads[name], l2, pull, anchor)
             if momentum is not None:
-                m = new_state[name] = momentum * state[name] + g
-                g = m if nesterov is False else along * g + beyond * m
+                new_state[name] = remember(state[name], g)
             rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
-            new_params[name] = p - rate * g
+            new_params[name] = p - rate * direction(g, new_state.get(name))
         return new_params, new_state
 
     return UpdateRule(init, update)

@@ -136,3 +136,13 @@ def test_json_from_before_there_were_preconditioners_has_none():
 
 def test_every_field_is_in_the_json():
     assert set(plain()) == {field.name for field in dataclasses.fields(PolicySettings)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"preconditioner": "off"}, {"preconditioner": "second_moment", "rule": "learned_optimizer"}],
+    ids=["without second moments", "learned optimizer"],
+)
+def test_decoupled_is_refused_where_nothing_knows_it(settings):
+    with pytest.raises(ConfigError, match=r"policy\.decoupled"):
+        PolicySettings(decoupled=True, **settings)

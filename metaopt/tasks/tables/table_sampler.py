@@ -85,7 +85,7 @@ class TableSampler:
         n_pools = len(self._pools)
         pools = torch.randint(n_pools, (n,), generator=generator).tolist() if n_pools > 1 else [0] * n
         sizes = torch.tensor([len(self._pools[pool]) for pool in pools])
-        if n_pools > 1:
+        if n_pools > 1:  # without further pools, the draws are what they were before there were any
             chosen = (torch.rand(n, generator=generator, dtype=torch.float64) * sizes).long().tolist()
         else:
             chosen = torch.randint(len(self._pools[0]), (n,), generator=generator).tolist()

@@ -1,3 +1,28 @@
 """metaopt learns how to train: per-parameter learning rates, regularisation strengths and schedules, by gradient."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from metaopt.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from metaopt.export.loaded import LoadedPolicy as LoadedPolicy
+    from metaopt.export.loaded import load_policy as load_policy
+
+_HOMES = {
+    "LoadedPolicy": "metaopt.export.loaded",
+    "load_policy": "metaopt.export.loaded",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What is imported when it is first asked for, so that `import metaopt` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metaopt' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -12,11 +12,11 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from metaopt import __version__
 from metaopt.evaluation.members import by_member
 from metaopt.evaluation.records import Comparison, MethodOutcome
 from metaopt.evaluation.statistics import Interval, mean_interval, paired
 from metaopt.files import write_text
+from metaopt.version import __version__
 
 FORMAT = 1
 POLICY = "policy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from metaopt.models.mixed_activation import MixedActivation
 from metaopt.models.tokens import Embedding
@@ -17,10 +18,10 @@ ROLES = tuple(f"{position}.{part}" for position in POSITIONS for part in PARTS)
 def roles_of(module: nn.Module) -> dict[str, str]:
     """The role of each parameter tensor of a module: `first`, `hidden` or `last` layer, × `weight`, `bias` or `norm`.
 
-    The linear, convolution and embedding layers are counted in the order in which the module holds them, which is that
-    of the forward pass. The last of them, which makes the outputs, is `last`, the first of the others `first`. Scale
-    and shift of a normalisation are both `norm`, at the position of the layer before it. A tensor of the module's own
-    counts to the layer before it, too; before the first, to the first.
+    The linear, convolution, embedding and recurrent layers are counted in the order in which the module holds them,
+    which is that of the forward pass. The last of them, which makes the outputs, is `last`, the first of the others
+    `first`. Scale and shift of a normalisation are both `norm`, at the position of the layer before it. A tensor of the
+    module's own counts to the layer before it, too; before the first, to the first.
 
     Args:
         module: its layers are named in the order of the forward pass.
@@ -42,12 +43,12 @@ def roles_of(module: nn.Module) -> dict[str, str]:
     return roles
 
 
-_COUNTED = (nn.Linear, nn.Conv2d, Embedding)
+_COUNTED = (nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, Embedding)
 
 
 def _part(layer: nn.Module, name: str, dimensions: int) -> str:
-    if isinstance(layer, _COUNTED):
-        return "bias" if name.endswith("bias") else "weight"
+    if isinstance(layer, _COUNTED) and name.endswith(("weight", "bias")):
+        return name.rpartition(".")[2]
     if "norm" in type(layer).__name__.lower():
         return "norm"
     return "weight" if dimensions > 1 else "bias"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from metaopt.models.model import Model, Moments
 from metaopt.models.roles import CHOICE
 from metaopt.policies.kinds import KINDS
-from metaopt.policies.loss_strengths import LossStrengths, dropout_table, inner_loss, places_of
+from metaopt.policies.loss_strengths import LossStrengths, inner_loss, places_of
 from metaopt.policies.meta_curvature import identities, matrix_key, modes, preconditioned
 from metaopt.policies.rule import InnerLoss, Site, Start, Strength, Strengths, UpdateRule
 from metaopt.policies.second_moment import normalised_step
 from metaopt.policies.settings import PolicySettings, StrengthSettings
 from metaopt.policies.sign import signed_step
 from metaopt.policies.step import holding, regularised_step
+from metaopt.policies.strength_tables import strength_tables
 from metaopt.policies.tables import GLOBAL, encode, exponentials, interpolated, logit, spread, table
 from metaopt.policies.torch_optimizer import torch_optimizer_rule
 from metaopt.types import Params
@@ -76,21 +77,7 @@ class Policy(nn.Module):
         self.vector: Tensor | None = None
         self.known_roles = tuple(r for r in dict.fromkeys([*self.roles.values(), *known_roles]) if r != CHOICE)
         shapes = self.trained
-        self.log_strengths = nn.ModuleDict()
-        for name in ("lr", "l2", "pull"):
-            strength: StrengthSettings = getattr(settings, name)
-            if strength.mode == "learned":
-                self.log_strengths[name] = table(
-                    shapes, strength.granularity, math.log(strength.value), self.known_roles
-                )
-        if settings.init.mode == "scaled":
-            random = {name: shape for name, shape in shapes.items() if init[name].std > 0}
-            used = dict.fromkeys(self.roles[name] for name in random if name in self.roles)
-            self.log_strengths["init_std"] = table(random, settings.init.granularity, 0.0, (*used, *known_roles))
-        if settings.dropout.mode != "off":
-            self.log_strengths.update(dropout_table(settings.dropout, shapes, self.roles, self.known_roles))
-        if settings.input_noise.mode == "learned":
-            self.log_strengths["input_noise"] = table(shapes, "global", math.log(settings.input_noise.value), ())
+        self.log_strengths = nn.ModuleDict(strength_tables(settings, shapes, init, self.roles, known_roles))
         if settings.momentum.mode == "learned":
             self.momentum_logit = logit(settings.momentum.value)
         if settings.label_smoothing.mode == "learned":
@@ -115,6 +102,11 @@ class Policy(nn.Module):
     def trained(self) -> dict[str, torch.Size]:
         """The parameter tensors that inner steps train."""
         return {name: shape for name, shape in self.shapes.items() if name not in self.held}
+
+    @property
+    def progressive(self) -> bool:
+        """Whether support examples join training one part after the other."""
+        return self.settings.order == "progressive"
 
     def forward(self, noise: Params, span: Tensor | None = None) -> Start:
         """Initial parameters and update rule for one task.
@@ -182,12 +174,14 @@ class Policy(nn.Module):
     def rule(self, noise: Params, values: Values | None = None, span: Tensor | None = None) -> UpdateRule:
         """The update rule of a task; see `start` and `forward` for the arguments."""
         values = self.values() if values is None else values
-        lr = self.strength("lr", values)
+        return self.rule_of(self.strengths(noise, values), values, span)
+
+    def strengths(self, noise: Params, values: Values | None = None) -> Strengths:
+        """What the steps of a task are made with; see `start` for the arguments."""
+        values = self.values() if values is None else values
+        lr, pull = self.strength("lr", values), self.strength("pull", values)
         assert lr is not None, "settings are checked to have a learning rate"
-        if self.settings.optimizer != "metaopt":
-            return torch_optimizer_rule(self.settings.optimizer, lr)
-        pull = self.strength("pull", values)
-        strengths = Strengths(
+        return Strengths(
             lr=lr,
             l2=self.strength("l2", values),
             pull=pull,
@@ -195,22 +189,29 @@ class Policy(nn.Module):
             momentum=self.momentum(values),
             schedule=self.schedule(values),
         )
+
+    def rule_of(
+        self, strengths: Strengths, values: Values, span: Tensor | None = None, in_place: bool = False
+    ) -> UpdateRule:
+        """The update rule that strengths make; see `rule` for the other arguments.
+
+        `in_place`: see `step_along`; rules of more than strengths do not mind it.
+        """
+        if self.settings.optimizer != "metaopt":
+            return torch_optimizer_rule(self.settings.optimizer, strengths.lr)
         stds = {name: moments.std for name, moments in self.moments.items()}
         site = Site(self.roles, stds, self.span if span is None else span, self.progressive)
-        rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, self._plain)
+        plain = partial(self._plain, in_place=in_place and self.settings.rule == "strengths")
+        rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, plain)
         rule = preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
         return holding(rule, self.held)
 
-    @property
-    def progressive(self) -> bool:
-        """Whether support examples join training one part after the other."""
-        return self.settings.order == "progressive"
-
-    def _plain(self, strengths: Strengths) -> UpdateRule:
+    def _plain(self, strengths: Strengths, in_place: bool) -> UpdateRule:
         """The inner step in which no network takes part."""
         if self.settings.preconditioner == "second_moment":
-            return normalised_step(**strengths._asdict(), decoupled=self.settings.decoupled)
-        return (signed_step if self.settings.preconditioner == "sign" else regularised_step)(**strengths._asdict())
+            return normalised_step(**strengths._asdict(), decoupled=self.settings.decoupled, in_place=in_place)
+        step = signed_step if self.settings.preconditioner == "sign" else regularised_step
+        return step(**strengths._asdict(), in_place=in_place)
 
     def inner_loss(self, values: Values | None = None) -> InnerLoss | None:
         """What is made of a task's loss at each step; None where nothing enters it. `values`: see `start`."""

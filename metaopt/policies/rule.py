@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
@@ -17,6 +17,11 @@ State: TypeAlias = Any
 
 Strength: TypeAlias = Mapping[str, "Tensor | float"]
 """By parameter tensor: a number, or a tensor that broadcasts against the parameter."""
+
+
+Schedule: TypeAlias = Mapping[str, "Tensor | Sequence[float]"]
+"""By parameter tensor, a factor of its learning rate for each step, [horizon]; or so many floats. Beyond them the last
+one holds."""
 
 
 class Update(Protocol):
@@ -38,7 +43,7 @@ class Update(Protocol):
 
 
 class UpdateRule(NamedTuple):
-    """Two pure functions. Neither changes its arguments, and all memory is in the state.
+    """Two pure functions. Neither changes its arguments, unless it was made to, and all memory is in the state.
 
     Attributes:
         init: params -> state before the first step.
@@ -63,7 +68,7 @@ class Strengths(NamedTuple):
         pull: strengths ρ of the pull towards `anchor`.
         anchor: θ₀; needed with `pull`.
         momentum: μ, a scalar.
-        schedule: by parameter tensor, a factor for each step, [horizon].
+        schedule: s.
     """
 
     lr: Strength
@@ -71,7 +76,7 @@ class Strengths(NamedTuple):
     pull: Strength | None = None
     anchor: Params | None = None
     momentum: Tensor | float | None = None
-    schedule: Mapping[str, Tensor] | None = None
+    schedule: Schedule | None = None
 
 
 class Site(NamedTuple):

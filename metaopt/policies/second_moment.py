@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, Strength, UpdateRule
-from metaopt.policies.step import at_step, plus, regularised, running_mean
+from metaopt.policies.rule import Schedule, State, Strength, UpdateRule
+from metaopt.policies.step import at_step, moved, plus, regularised, running_mean
 from metaopt.types import Params
 
 DECAY = 0.999
@@ -23,10 +22,11 @@ def normalised_step(
     pull: Strength | None = None,
     anchor: Params | None = None,
     momentum: Tensor | float | None = None,
-    schedule: Mapping[str, Tensor] | None = None,
+    schedule: Schedule | None = None,
     decay: float = DECAY,
     floor: float = FLOOR,
     decoupled: bool = False,
+    in_place: bool = False,
 ) -> UpdateRule:
     """Adam (Kingma & Ba, 2015) with strengths by parameter; what is None is absent.
 
@@ -41,6 +41,7 @@ def normalised_step(
         floor: > 0; Adam's ε.
         decoupled: L2 is no part of g', but θ is multiplied with exp(−schedule[step]·lr·l2) before the step: to first
             order what AdamW does (Loshchilov & Hutter, 2019), and never more than to zero.
+        in_place: see `step_along`; memory only where L2 is decoupled.
     """
     added = None if decoupled else l2
 
@@ -59,11 +60,18 @@ def normalised_step(
         correction = unbiased_square**0.5 / unbiased_mean  # of the step, in the place of m and v
         for name, p in params.items():
             g = regularised(name, p, grads[name], added, pull, anchor)
-            square[name] = torch.addcmul(decay * state["square"][name], g, g, value=1 - decay)
+            before = state["square"][name]
+            decayed = before.mul_(decay) if in_place else decay * before
+            square[name] = (decayed.addcmul_ if in_place else decayed.addcmul)(g, g, value=1 - decay)
             inverse = torch.rsqrt(square[name] + floor**2 * unbiased_square)
             if momentum is not None:
-                g = mean[name] = running_mean(state["mean"][name], g, momentum)
-            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
+                g = mean[name] = running_mean(state["mean"][name], g, momentum, in_place)
+            factor = None if schedule is None else at_step(schedule[name], step)
+            if in_place and not decoupled:
+                scale = correction if factor is None else factor * correction
+                new_params[name] = moved(p, lr[name], scale, inverse.mul_(g), in_place)
+                continue
+            rate = lr[name] if factor is None else factor * lr[name]
             kept = _shrunk(p, rate * l2[name]) if decoupled and l2 is not None else p
             new_params[name] = plus(kept, -rate * correction, g * inverse)
         return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import Strength, Strengths, UpdateRule
-from metaopt.policies.step import running_mean, step_along
+from metaopt.policies.rule import Schedule, Strength, Strengths, UpdateRule
+from metaopt.policies.step import step_along
 from metaopt.types import Params
 
 SIGN_FLOOR = 1e-3
@@ -30,8 +28,9 @@ def signed_step(
     pull: Strength | None = None,
     anchor: Params | None = None,
     momentum: Tensor | float | None = None,
-    schedule: Mapping[str, Tensor] | None = None,
+    schedule: Schedule | None = None,
     floor: float = SIGN_FLOOR,
+    in_place: bool = False,
 ) -> UpdateRule:
     """Steps by the sign (Bernstein et al., "signSGD", ICML 2018) with strengths by parameter; what is None is absent.
 
@@ -42,12 +41,11 @@ def signed_step(
         lr, l2, pull, anchor, schedule: see `regularised_step`.
         momentum: decay of the running mean of gradients, a scalar; None: no mean, and m = g'.
         floor: > 0; see `signed`.
+        in_place: see `step_along`.
     """
-
-    def remember(mean: Tensor, g: Tensor) -> Tensor:
-        return running_mean(mean, g, momentum)  # type: ignore[arg-type]  # only called with momentum
 
     def direction(g: Tensor, m: Tensor | None) -> Tensor:
         return signed(g if m is None else m, floor)
 
-    return step_along(Strengths(lr, l2, pull, anchor, momentum, schedule), remember, direction)
+    weight = 1.0 if momentum is None else 1 - momentum
+    return step_along(Strengths(lr, l2, pull, anchor, momentum, schedule), weight, direction, in_place)

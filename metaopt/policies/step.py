@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from metaopt.policies.rule import State, Strength, Strengths, UpdateRule
+from metaopt.policies.rule import Schedule, State, Strength, Strengths, UpdateRule
 from metaopt.trees import row
 from metaopt.types import Params
 
@@ -21,8 +21,9 @@ def regularised_step(
     pull: Strength | None = None,
     anchor: Params | None = None,
     momentum: Tensor | float | None = None,
-    schedule: Mapping[str, Tensor] | None = None,
+    schedule: Schedule | None = None,
     nesterov: Tensor | bool = False,
+    in_place: bool = False,
 ) -> UpdateRule:
     """Gradient descent with everything that a policy may learn; what is None is absent.
 
@@ -38,33 +39,33 @@ def regularised_step(
         schedule: by parameter tensor, a factor for each step, [horizon]. Beyond the horizon the last one holds.
         nesterov: step along g' + momentum·m instead of m, as `torch.optim.SGD` does with `nesterov=True`; a bool, or a
             scalar tensor of bools.
+        in_place: see `step_along`.
     """
 
     along, beyond = split(nesterov, 1.0), split(nesterov, momentum, 1.0)
-
-    def remember(mean: Tensor, g: Tensor) -> Tensor:
-        return momentum * mean + g  # type: ignore[operator]  # only called with momentum
 
     def direction(g: Tensor, m: Tensor | None) -> Tensor:
         if m is None:
             return g
         return m if nesterov is False else along * g + beyond * m
 
-    strengths = Strengths(lr, l2, pull, anchor, momentum, schedule)
-    return step_along(strengths, remember, direction)
+    return step_along(Strengths(lr, l2, pull, anchor, momentum, schedule), 1.0, direction, in_place)
 
 
 def step_along(
     strengths: Strengths,
-    remember: Callable[[Tensor, Tensor], Tensor],
+    weight: Tensor | float,
     direction: Callable[[Tensor, Tensor | None], Tensor],
+    in_place: bool = False,
 ) -> UpdateRule:
     """Steps θ − schedule[step]·lr·d along a direction d of the regularised gradient g' and of one memory of it.
 
     Args:
         strengths: see `regularised_step`; without momentum there is no memory.
-        remember: (memory m before, g') -> m after, of one parameter tensor; m is zero at first.
+        weight: w in the memory m = momentum·m + w·g' of a parameter tensor; m is zero at first.
         direction: (g', m after) -> d; m is None without momentum.
+        in_place: write over parameters and memory instead of making new ones: for training that nothing differentiates
+            through. Momentum and the schedule's factors are floats then.
     """
 
     def init(params: Params) -> State:
@@ -79,9 +80,9 @@ def step_along(
         for name, p in params.items():
             g = regularised(name, p, grads[name], l2, pull, anchor)
             if momentum is not None:
-                new_state[name] = remember(state[name], g)
-            rate = lr[name] if schedule is None else at_step(schedule[name], step) * lr[name]
-            new_params[name] = p - rate * direction(g, new_state.get(name))
+                new_state[name] = accumulated(state[name], momentum, g, weight, in_place)
+            factor = None if schedule is None else at_step(schedule[name], step)
+            new_params[name] = moved(p, lr[name], factor, direction(g, new_state.get(name)), in_place)
         return new_params, new_state
 
     return UpdateRule(init, update)
@@ -120,6 +121,31 @@ def regularised(
     return g
 
 
+def accumulated(memory: Tensor, decay: Any, value: Tensor, weight: Any = 1.0, in_place: bool = False) -> Tensor:
+    """decay·memory + weight·value; written over the memory where that is asked for, and decay and weight are floats."""
+    if in_place:
+        return memory.mul_(decay).add_(value, alpha=weight)
+    kept = decay * memory
+    return kept + value if isinstance(weight, float) and weight == 1.0 else plus(kept, weight, value)
+
+
+def moved(p: Tensor, lr: Tensor | float, factor: Any, direction: Tensor, in_place: bool = False) -> Tensor:
+    """p − factor·lr·direction; written over p where that is asked for, and the factor is a float.
+
+    Args:
+        p: the parameters.
+        lr: their learning rate, a number or a tensor that broadcasts against them.
+        factor: of the schedule; None: 1.
+        direction: of their shape.
+        in_place: see `step_along`.
+    """
+    if not in_place:
+        return p - (lr if factor is None else factor * lr) * direction
+    if isinstance(lr, Tensor):
+        return p.addcmul_(lr, direction, value=-1.0 if factor is None else -factor)
+    return p.add_(direction, alpha=-lr if factor is None else -factor * lr)
+
+
 def plus(tensor: Tensor, factor: Tensor | float, other: Tensor) -> Tensor:
     """tensor + factor·other, in one pass over them."""
     if isinstance(factor, Tensor):
@@ -127,9 +153,9 @@ def plus(tensor: Tensor, factor: Tensor | float, other: Tensor) -> Tensor:
     return torch.add(tensor, other, alpha=factor)
 
 
-def running_mean(mean: Tensor, value: Tensor, decay: Tensor | float) -> Tensor:
+def running_mean(mean: Tensor, value: Tensor, decay: Tensor | float, in_place: bool = False) -> Tensor:
     """decay·mean + (1 − decay)·value; `torch.lerp` is slower where the decay is a tensor."""
-    return plus(decay * mean, 1 - decay, value)
+    return accumulated(mean, decay, value, 1 - decay, in_place)
 
 
 def adam_step(
@@ -193,12 +219,14 @@ def split(condition: Tensor | bool, then: Scalar | None, otherwise: Scalar = 0.0
     return value if condition else otherwise
 
 
-def at_step(factors: Tensor, step: int | Tensor) -> Tensor:
+def at_step(factors: Tensor | Sequence[float], step: int | Tensor) -> Tensor | float:
     """The factor of a step; beyond the last one, the last one.
 
     Args:
-        factors: [horizon].
-        step: an int, or a scalar int64 tensor.
+        factors: [horizon]; or so many floats.
+        step: an int, or a scalar int64 tensor; an int where the factors are floats.
     """
-    last = factors.shape[0] - 1
+    last = len(factors) - 1
+    if not isinstance(factors, Tensor):
+        return factors[min(int(step), last)]
     return row(factors, min(step, last) if isinstance(step, int) else step.clamp(max=last))

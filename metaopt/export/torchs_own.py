@@ -1,0 +1,37 @@
+"""One of torch's optimizers, with the learning rates that a policy has learned for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from metaopt.errors import ConfigError
+from metaopt.export.frozen import frozen
+from metaopt.policies.policy import Policy
+
+
+def torchs_own(
+    policy: Policy, parameters: Mapping[str, nn.Parameter], groups: Iterable[Mapping[str, Any]] | None = None
+) -> torch.optim.Optimizer:
+    """The torch optimizer of a policy such as `policy=torch_optimizer`, a group for each parameter tensor.
+
+    Args:
+        policy: fitted to the model.
+        parameters: by the names that the policy knows.
+        groups: see `PolicyOptimizer`; `lr` multiplies the learned rates of a group.
+
+    Raises:
+        ConfigError: a group holds something that is no parameter of the model.
+    """
+    rates = frozen(policy, parameters).strengths.lr
+    names = {id(p): name for name, p in parameters.items()}
+    own = []
+    for group in [{"params": list(parameters.values())}] if groups is None else groups:
+        for p in group["params"]:
+            if id(p) not in names:
+                raise ConfigError(f"a parameter group holds a tensor of shape {tuple(p.shape)} of another model")
+            own.append({"params": [p], "lr": float(group.get("lr", 1.0) * rates[names[id(p)]])})
+    return getattr(torch.optim, policy.settings.optimizer)(own)

@@ -26,12 +26,12 @@ class Regularised:
 
     def __init__(self, module: nn.Module, strengths: LossStrengths) -> None:
         smoothing, dropout, noise = strengths
-        self.label_smoothing = 0.0 if smoothing is None else float(smoothing)
+        self.label_smoothing = 0.0 if smoothing is None else _number(smoothing)
         hooks: list[tuple[nn.Module, Callable[[Tensor], Tensor]]] = []
         for name, rate in (dropout or {}).items():
-            hooks.append((module.get_submodule(name.removesuffix(".weight")), _multiplied(float(rate))))
+            hooks.append((module.get_submodule(name.removesuffix(".weight")), _multiplied(_number(rate))))
         if noise is not None:
-            hooks.append((module, _shifted(float(noise))))
+            hooks.append((module, _shifted(_number(noise))))
         self._handles = [layer.register_forward_pre_hook(_training(change)) for layer, change in hooks]
 
     def remove(self) -> None:
@@ -45,6 +45,10 @@ class Regularised:
 
     def __exit__(self, *error: object) -> None:
         self.remove()
+
+
+def _number(value: Tensor | float) -> float:
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _training(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any], Any]:

@@ -28,10 +28,11 @@ def torchs_own(
     """
     rates = frozen(policy, parameters).strengths.lr
     names = {id(p): name for name, p in parameters.items()}
-    own = []
-    for group in [{"params": list(parameters.values())}] if groups is None else groups:
+    own: list[dict[str, Any]] = []
+    whole: list[Mapping[str, Any]] = [{"params": list(parameters.values())}]
+    for group in whole if groups is None else groups:
         for p in group["params"]:
             if id(p) not in names:
                 raise ConfigError(f"a parameter group holds a tensor of shape {tuple(p.shape)} of another model")
-            own.append({"params": [p], "lr": float(group.get("lr", 1.0) * rates[names[id(p)]])})
+            own.append({"params": [p], "lr": group.get("lr", 1.0) * float(rates[names[id(p)]])})
     return getattr(torch.optim, policy.settings.optimizer)(own)

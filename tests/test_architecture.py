@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("train_meta", "evaluate")
 RANKS = (
-    {"errors", "version", "types", "trees", "layout", "files"},
+    {"errors", "version", "types", "trees", "layout", "files", "pretrained"},
     {"models", "tasks"},
     {"policies"},
     {"inner"},

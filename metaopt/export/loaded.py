@@ -20,6 +20,8 @@ from metaopt.export.torchs_own import torchs_own
 from metaopt.inner.draws import draw
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import Fit, fit_policy
+from metaopt.policies.reading import PolicyReading, read_policy
+from metaopt.pretrained import shipped, shipped_path
 
 POLICY_FILE = "policy.safetensors"
 
@@ -28,13 +30,16 @@ def load_policy(path: str | Path) -> LoadedPolicy:
     """A policy from its file; nothing in a file can run code.
 
     Args:
-        path: a `policy.safetensors`, or the run directory that holds one.
+        path: a `policy.safetensors`, the run directory that holds one, or the name of a policy that comes with metaopt
+            (`metaopt.pretrained.shipped()`).
 
     Raises:
         PolicyFileError: there is none, or it is damaged, foreign or of another format version.
     """
-    path = Path(path)
+    name, path = str(path), Path(path)
     path = path / POLICY_FILE if path.is_dir() else path
+    if not path.exists() and name in shipped():
+        path = shipped_path(name)
     return LoadedPolicy(path, *load_policy_file(path))
 
 
@@ -89,6 +94,14 @@ class LoadedPolicy:
             ConfigError: see `network_of`.
         """
         return self._fit(network_of(model), steps)
+
+    def reading(self, model: nn.Module) -> PolicyReading:
+        """What was learned, in natural units, for the tensors of a model.
+
+        Raises:
+            PolicyFileError: see `fit`.
+        """
+        return read_policy(self.fit(model).policy, ())
 
     def optimizer(
         self,

@@ -80,6 +80,22 @@ class PolicyOptimizer(torch.optim.Optimizer):
         """Number of steps so far."""
         return int(self.state[SHARED].get("step", 0)) if SHARED in self.state else 0
 
+    def multipliers(self) -> dict[str, dict[str, float]]:
+        """What an adaptive policy multiplied learned strengths with in the last step.
+
+        Returns:
+            By quantity (`lr`, `l2`) and parameter tensor. Empty before the first step, for policies that do no such
+            thing, and where some tensors of the model are in no group.
+        """
+        members = self._members()
+        if self.steps_taken == 0 or list(members) != list(self._policy.moments):
+            return {}
+        rule, params = self._rule(members, self.steps_taken), {name: p for name, (p, _) in members.items()}
+        if rule.multipliers is None:
+            return {}
+        found = rule.multipliers(self._memory(rule, params))
+        return {quantity: {name: value.item() for name, value in of.items()} for quantity, of in found.items()}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | float | None = None) -> Any:  # type: ignore[override]
         """One step.
@@ -98,11 +114,7 @@ class PolicyOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 returned = closure()
-        members = {
-            name: (p, float(group["lr"]))
-            for group in self.param_groups
-            for name, p in zip(group["names"], group["params"], strict=True)
-        }
+        members = self._members()
         if any(p.grad is not None for p, _ in members.values()):
             self._update(members, returned if loss is None else loss)
         return returned
@@ -126,6 +138,14 @@ class PolicyOptimizer(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         own = {key: vars(self)[key] for key in ("_policy", "_beyond", "_known", "_frozen", "_template")}
         return super().__getstate__() | own
+
+    def _members(self) -> dict[str, tuple[Tensor, float]]:
+        """By name, each parameter tensor and what its learned rates are multiplied with."""
+        return {
+            name: (p, float(group["lr"]))
+            for group in self.param_groups
+            for name, p in zip(group["names"], group["params"], strict=True)
+        }
 
     def _update(self, members: Mapping[str, tuple[Tensor, float]], loss: Any) -> None:
         step = self.steps_taken

@@ -278,3 +278,18 @@ def test_sparse_gradients_are_refused(tmp_path):
     F.cross_entropy(bag(torch.tensor([[0, 1]])), torch.tensor([1])).backward()
     with pytest.raises(ConfigError, match="sparse=False"):
         optimizer.step()
+
+
+def test_what_an_adaptive_policy_multiplies_with_can_be_looked_at(made, policy_of):
+    module, optimizer = made("adaptive")
+    assert optimizer.multipliers() == {}
+    train(module, optimizer, 2)
+    found = optimizer.multipliers()
+    assert list(found) == ["lr", "l2"]
+    assert list(found["lr"]) == [name for name, _ in module.named_parameters()]
+    assert len({round(value, 6) for value in found["lr"].values()}) > 1
+    expected = optimizer.state["shared"]["multipliers/lr"]
+    assert list(found["lr"].values()) == pytest.approx(expected.tolist())
+    module, optimizer = made("role")
+    train(module, optimizer, 1)
+    assert optimizer.multipliers() == {}

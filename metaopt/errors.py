@@ -31,3 +31,9 @@ class MetaTrainingError(MetaoptError):
     """Meta-training cannot go on, because no task of the meta-batches has a finite hypergradient any more."""
 
     exit_code = 3
+
+
+class TrainingError(MetaoptError):
+    """No network is left of a training, because all of them diverged."""
+
+    exit_code = 3

@@ -37,16 +37,40 @@ def values_of(column: pd.Series, name: str) -> Values:
 
     types = pd.api.types
     if types.is_bool_dtype(column.dtype):
-        return _texts(column, name)
+        return texts_of(column, name)
     if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
         raise BadTable(f"{name} holds dates or times; turn them into numbers, or leave the column out (tasks.drop)")
     if types.is_complex_dtype(column.dtype):
         raise BadTable(f"{name} holds complex numbers; give real and imaginary part a column each")
     if types.is_numeric_dtype(column.dtype):
         return _finite(column.to_numpy(dtype=np.float64, na_value=np.nan), name)
-    texts = _texts(column, name)
+    texts = texts_of(column, name)
     numbers = as_numbers(texts)
     return texts if numbers is None else _finite(numbers, name)
+
+
+def texts_of(column: pd.Series, name: str) -> Values:
+    """The values of one column as texts, without space around them.
+
+    Args:
+        column: as pandas read it.
+        name: what to call it in errors.
+
+    Raises:
+        BadTable: it holds something that is neither number nor text.
+    """
+    missing = column.isna().to_numpy()
+    texts = np.empty(len(column), dtype=object)
+    for i, value in enumerate(column.array):
+        if missing[i]:
+            continue
+        if isinstance(value, (list, tuple, dict, set, bytes, np.ndarray)):
+            raise BadTable(
+                f"{name} holds {type(value).__name__} values, not numbers or texts; leave it out (tasks.drop)"
+            )
+        text = str(value).strip()
+        texts[i] = None if text in MISSING else text
+    return texts
 
 
 def as_numbers(texts: Values) -> np.ndarray | None:
@@ -133,21 +157,6 @@ def rows_words(positions: Sequence[int], most: int = 3) -> str:
     if len(numbers) <= most:
         return f"rows {', '.join(numbers[:-1])} and {numbers[-1]}"
     return f"rows {', '.join(numbers[:most])} and {len(numbers) - most} more"
-
-
-def _texts(column: pd.Series, name: str) -> Values:
-    missing = column.isna().to_numpy()
-    texts = np.empty(len(column), dtype=object)
-    for i, value in enumerate(column.array):
-        if missing[i]:
-            continue
-        if isinstance(value, (list, tuple, dict, set, bytes, np.ndarray)):
-            raise BadTable(
-                f"{name} holds {type(value).__name__} values, not numbers or texts; leave it out (tasks.drop)"
-            )
-        text = str(value).strip()
-        texts[i] = None if text in MISSING else text
-    return texts
 
 
 def _finite(numbers: np.ndarray, name: str) -> np.ndarray:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import numpy as np
 
 from metaopt.tasks.tables.table import Column
+
+if TYPE_CHECKING:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import StandardScaler
 
 CLIP = 10.0
 """Largest input in size. A support set of a few rows may show a column as nearly constant; the first row that differs
@@ -44,7 +48,7 @@ def layout_of(columns: Sequence[Column]) -> Layout:
     return Layout(np.flatnonzero(~one_hot), np.flatnonzero(one_hot), starts, int(widths.sum()))
 
 
-def fit(layout: Layout, support: np.ndarray, complete: bool = False) -> Transform:
+def fit(layout: Layout, support: np.ndarray, complete: bool = False) -> Inputs:
     """What the support rows say about a table's columns; a column of which they show one value or none becomes 0.
 
     A number is imputed with the median, standardised with mean and standard deviation, and clipped to ±10. A category
@@ -56,55 +60,97 @@ def fit(layout: Layout, support: np.ndarray, complete: bool = False) -> Transfor
         complete: whether no value is missing in any row of the table, which saves half of the time.
 
     Returns:
-        The function that does this to any rows of the table.
+        The function that does this to any rows of the table; it can be pickled.
     """
     numbers, categories = layout.numbers, layout.categories
     scaled = _scaling(support[:, numbers], complete) if len(numbers) else None
     places = _encoding(support[:, categories], layout.starts[categories]) if len(categories) else None
+    return Inputs(layout, scaled, places)
 
-    def transform(rows: np.ndarray) -> np.ndarray:
+
+@final
+@dataclass(frozen=True)
+class Inputs:
+    """A `Transform`: what `fit` has made of a table.
+
+    Attributes:
+        layout: of the table.
+        scaled: for the columns of numbers; None where there are none.
+        places: for the columns of categories; None where there are none.
+    """
+
+    layout: Layout
+    scaled: Scaling | None
+    places: Encoding | None
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The inputs of some rows; see `Transform`."""
+        numbers, categories, starts = self.layout.numbers, self.layout.categories, self.layout.starts
         # One input more, for the categories that are not known.
-        inputs = np.zeros((len(rows), layout.width + 1), dtype=np.float32)
-        if scaled is not None:
-            inputs[:, layout.starts[numbers]] = scaled(rows[:, numbers])
-        if places is not None:
-            np.put_along_axis(inputs, places(rows[:, categories]), 1.0, axis=1)
+        inputs = np.zeros((len(rows), self.layout.width + 1), dtype=np.float32)
+        if self.scaled is not None:
+            inputs[:, starts[numbers]] = self.scaled(rows[:, numbers])
+        if self.places is not None:
+            np.put_along_axis(inputs, self.places(rows[:, categories]), 1.0, axis=1)
         return inputs[:, :-1]
 
-    return transform
+
+@final
+@dataclass(frozen=True)
+class Scaling:
+    """From numbers to inputs, both [rows, columns].
+
+    Attributes:
+        median: scikit-learn's imputer; None where no value is missing.
+        scaler: its scaler.
+        varies: which columns show more than one value, bool [columns].
+    """
+
+    median: SimpleImputer | None
+    scaler: StandardScaler
+    varies: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Standardised and clipped; 0 where a column does not vary."""
+        filled = rows if self.median is None else np.asarray(self.median.transform(rows))
+        return (np.asarray(self.scaler.transform(filled)) * self.varies).clip(-CLIP, CLIP)
 
 
-def _scaling(support: np.ndarray, complete: bool) -> Transform:
+def _scaling(support: np.ndarray, complete: bool) -> Scaling:
     from sklearn.impute import SimpleImputer  # noqa: PLC0415 - slow to import, and only tables need it
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     median = None if complete else SimpleImputer(strategy="median", keep_empty_features=True).fit(support)
-
-    def filled(rows: np.ndarray) -> np.ndarray:
-        return rows if median is None else np.asarray(median.transform(rows))
-
-    shown = filled(support)
-    scaler = StandardScaler().fit(shown)
-    varies = np.ptp(shown, axis=0) > 0
-    return lambda rows: (np.asarray(scaler.transform(filled(rows))) * varies).clip(-CLIP, CLIP)
+    shown = support if median is None else np.asarray(median.transform(support))
+    return Scaling(median, StandardScaler().fit(shown), np.ptp(shown, axis=0) > 0)
 
 
-def _encoding(support: np.ndarray, starts: np.ndarray) -> Transform:
-    """The function from codes to positions of the inputs that are 1, -1 where there is none, both [rows, columns].
+@final
+@dataclass(frozen=True)
+class Encoding:
+    """From codes to positions of the inputs that are 1, -1 where there is none, both [rows, columns].
 
     It does what scikit-learn's SimpleImputer(strategy="most_frequent") and OneHotEncoder(handle_unknown="ignore") do,
     which for one draw take ten times as long as all the rest (`tests/tasks/test_preprocess.py` compares them).
+
+    Attributes:
+        counts: support rows of each code, [columns, codes]; of the last code there are none.
+        starts: the first input of each column.
     """
+
+    counts: np.ndarray
+    starts: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """See the class."""
+        codes = np.where(np.isnan(rows), self.counts.argmax(axis=1), rows).astype(np.int64)
+        known = self.counts[np.arange(rows.shape[1]), codes.clip(max=self.counts.shape[1] - 1)] > 0
+        return np.where(known, self.starts + codes, -1)
+
+
+def _encoding(support: np.ndarray, starts: np.ndarray) -> Encoding:
     columns = np.arange(support.shape[1])
     present = ~np.isnan(support)
     counts = np.zeros((support.shape[1], int(support[present].max(initial=0)) + 2), dtype=np.int64)
     np.add.at(counts, (np.broadcast_to(columns, support.shape)[present], support[present].astype(np.int64)), 1)
-    most_frequent = counts.argmax(axis=1)
-    beyond = counts.shape[1] - 1  # a code that none of the support rows has
-
-    def places(rows: np.ndarray) -> np.ndarray:
-        codes = np.where(np.isnan(rows), most_frequent, rows).astype(np.int64)
-        known = counts[columns, codes.clip(max=beyond)] > 0
-        return np.where(known, starts + codes, -1)
-
-    return places
+    return Encoding(counts, starts)

@@ -1,0 +1,129 @@
+"""Training networks with a policy, side by side; nothing here knows of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaopt.inner.draws import Draws, cast_draws, draw, take_draws, task_dims
+from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
+from metaopt.models.model import Model
+from metaopt.models.objective import objective
+from metaopt.policies.file import PolicyCard
+from metaopt.policies.fitting import Fit, fit_policy
+from metaopt.policies.policy import Policy
+from metaopt.policies.progressive import PARTS, SHORTEST
+from metaopt.policies.rule import LossNoise
+from metaopt.trees import stacked
+from metaopt.types import CPU, Batch, Kind, Params
+
+MOST_AT_ONCE = 1024
+"""Rows of a step where a policy was meta-trained on all rows of its tasks at once."""
+
+
+class Trained(NamedTuple):
+    """Networks after training.
+
+    Attributes:
+        weights: [networks, *shape] each, on the CPU; those that diverged are not among them.
+        losses: the support loss that each step saw, mean over these networks, [steps].
+        diverged: number of networks that were left out, because their loss or weights were not finite.
+    """
+
+    weights: Params
+    losses: Tensor
+    diverged: int
+
+
+def plan(n_rows: int, card: PolicyCard) -> tuple[int, int]:
+    """How long to train on a table, as (steps, rows in a minibatch), where the user does not say.
+
+    Args:
+        n_rows: rows of the table.
+        card: of the policy.
+    """
+    inner: Any = card.config.get("inner")
+    batch_size = inner.get("batch_size") if isinstance(inner, dict) else None
+    return card.horizon, batch_size if type(batch_size) is int and batch_size > 0 else min(n_rows, MOST_AT_ONCE)
+
+
+def fitted(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path, steps: int) -> Fit:
+    """The policy of a file, for trainings of `steps` steps; see `fit_policy`. Torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):  # numbers that are drawn only to be replaced by those of the file
+        return fit_policy(tensors, card, model, path, steps)
+
+
+def train(
+    policy: Policy,
+    model: Model,
+    kind: Kind,
+    support: Batch,
+    steps: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    device: torch.device = CPU,
+) -> Trained:
+    """Trains a network for each seed on the same table.
+
+    Args:
+        policy: where to start and how to step.
+        model: the network.
+        kind: of the task.
+        support: the table, [rows, inputs] and class indices [rows] or values [rows, outputs].
+        steps: number of steps.
+        batch_size: rows in a minibatch; more than there are means all of them.
+        seeds: of each network's initialisation and minibatches. A network does not depend on the others' seeds.
+        device: where to train.
+
+    Returns:
+        The networks whose training has not diverged.
+    """
+    loss = objective(model, kind).loss
+    rows = len(support.x)
+    policy = policy.lasting(steps).to(device)
+    draws = cast_draws(_draws(policy, model, steps, batch_size, rows, seeds), torch.float32, device)
+    table = Batch(support.x.to(device), support.y.to(device))
+
+    def one(noise: Params, order: Tensor | None, loss_noise: LossNoise) -> tuple[Params, Tensor]:
+        params, rule, inner = policy(noise)
+        state, losses = rule.init(params), []
+        for step in range(steps):
+            gradient = exact_gradient(step_loss(loss, inner, loss_noise, step))
+            params, state, seen = inner_step(gradient, rule, params, state, minibatch(table, order, step), step)
+            losses.append(seen)
+        return params, torch.stack(losses)
+
+    with torch.no_grad():
+        weights, losses = _side_by_side(policy, one, draws)
+    weights, losses = {name: tensor.cpu() for name, tensor in weights.items()}, losses.cpu()
+    finite = [losses, *weights.values()]
+    sound = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in finite]).all(0)
+    kept = {name: tensor[sound].clone() for name, tensor in weights.items()}
+    return Trained(kept, losses[sound].mean(0), int((~sound).sum()))
+
+
+def _side_by_side(policy: Policy, one: Callable[..., tuple[Params, Tensor]], draws: Draws) -> tuple[Params, Tensor]:
+    if policy.settings.optimizer == "metaopt":
+        return torch.func.vmap(one, in_dims=task_dims(draws))(*draws)
+    # The memory of torch's own optimizers is in objects, which vmap does not see.
+    apart = [one(*take_draws(draws, i)) for i in range(len(next(iter(draws.noise.values()))))]
+    return stacked([weights for weights, _ in apart]), torch.stack([losses for _, losses in apart])
+
+
+def _draws(policy: Policy, model: Model, steps: int, batch_size: int, rows: int, seeds: Sequence[int]) -> Draws:
+    """The randomness of each network, from a generator of its own."""
+    # Too few rows for parts, or steps for each part to have some, are gone through in epochs.
+    progressive = policy.progressive and rows >= PARTS and steps >= SHORTEST
+    noisy = policy.settings.draws_noise()
+    each = [
+        draw(model.shapes, 1, steps, batch_size, rows, torch.Generator().manual_seed(seed), noisy, progressive)
+        for seed in seeds
+    ]
+    noise = {name: torch.cat([draws.noise[name] for draws in each]) for name in model.shapes}
+    orders = [draws.order for draws in each if draws.order is not None]
+    banks = [draws.loss.bank for draws in each if draws.loss.bank is not None]
+    return Draws(noise, torch.cat(orders) if orders else None, LossNoise(torch.cat(banks) if banks else None))

@@ -100,7 +100,7 @@ class MetaTuned(BaseEstimator):
         self._table = TableInput.fit(columns, codes)
         self._network = network_for(TaskSpec(self._kind, (self._table.width,), outputs), card, hidden)
         model = self._network.model()
-        policy, self.policy_note_ = fitted(tensors, card, model, path, steps)
+        policy, self.policy_note_ = fitted(tensors, card, model, path)
         support = Batch(torch.from_numpy(self._table(codes)), torch.from_numpy(targets))
         seeds = seeds_of(self.random_state, n_networks)
         trained = train(policy, model, self._kind, support, steps, batch_size, seeds, device)

@@ -7,7 +7,6 @@ from typing import Any, final
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from metaopt.estimators.base import MetaTuned
 from metaopt.types import Kind
@@ -61,7 +60,6 @@ class MetaTunedClassifier(ClassifierMixin, MetaTuned):
             TrainingError: training diverged.
         """
         columns, codes, y = self._checked(X, y)
-        y = column_or_1d(y)
         check_classification_targets(y)
         classes, indices = np.unique(y, return_inverse=True)
         if len(classes) < 2:

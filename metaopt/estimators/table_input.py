@@ -66,14 +66,11 @@ class TableInput:
         Args:
             codes: see `codes_of`.
         """
-        # Two categories are one number, of which an unknown third would be an outlier.
-        pairs = [i for i, column in enumerate(self.columns) if column.categories and not column.one_hot]
-        unknown = codes[:, pairs] >= [len(self.columns[i].categories) for i in pairs]
-        codes = codes.copy()
-        codes[:, pairs] = np.where(unknown, np.nan, codes[:, pairs])
         inputs = self.inputs(codes)
-        starts = self.inputs.layout.starts[pairs]
-        inputs[:, starts] = np.where(unknown, 0.0, inputs[:, starts])
+        # Two categories are one number, of which an unknown third would be an outlier.
+        for i, column in enumerate(self.columns):
+            if len(column.categories) == 2:
+                inputs[codes[:, i] >= 2, self.inputs.layout.starts[i]] = 0.0
         return inputs
 
 

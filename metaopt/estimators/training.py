@@ -51,10 +51,10 @@ def plan(n_rows: int, card: PolicyCard) -> tuple[int, int]:
     return card.horizon, batch_size if type(batch_size) is int and batch_size > 0 else min(n_rows, MOST_AT_ONCE)
 
 
-def fitted(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path, steps: int) -> Fit:
-    """The policy of a file, for trainings of `steps` steps; see `fit_policy`. Torch's random state stays as it is."""
+def fitted(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path) -> Fit:
+    """The policy of a file, for `model`; see `fit_policy`. Torch's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):  # numbers that are drawn only to be replaced by those of the file
-        return fit_policy(tensors, card, model, path, steps)
+        return fit_policy(tensors, card, model, path)
 
 
 def train(

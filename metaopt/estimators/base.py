@@ -78,7 +78,8 @@ class MetaTuned(BaseEstimator):
             codes, y = _arrays(validate_data(self, X, y, **checks))
             names = getattr(self, "feature_names_in_", range(codes.shape[1]))
             columns = tuple(Column(str(name)) for name in names)
-        for name, values in (("X", codes), ("y", y)) if numeric else (("X", codes),):
+        y = y.astype(np.float64) if numeric else y
+        for name, values in (("X", codes), ("y", y))[: 1 + numeric]:
             if (np.abs(values) > LARGEST).any():
                 raise ValueError(f"{name} holds numbers beyond {LARGEST:g}, whose squares overflow; scale them")
         return columns, codes, y

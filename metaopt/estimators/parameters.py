@@ -12,9 +12,9 @@ import torch
 from sklearn.utils import check_random_state
 
 from metaopt.errors import PolicyFileError
+from metaopt.pretrained import shipped, shipped_path
 from metaopt.types import Kind
 
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
 POLICY_OF_RUN = "policy.safetensors"
 
 
@@ -22,28 +22,31 @@ def policy_path(policy: Any, kind: Kind) -> Path:
     """The policy file that is meant.
 
     Args:
-        policy: path of a policy file or of a run directory; None: the shipped one.
+        policy: path of a policy file or of a run directory, or the name of a policy that comes with metaopt; None: the
+            one for tables.
         kind: of the estimator.
 
     Raises:
-        TypeError: it is no path.
-        PolicyFileError: no policy was shipped.
+        TypeError: it is none of these.
+        PolicyFileError: it is None, and no policy came with metaopt.
     """
     if policy is None:
-        path = PRETRAINED / f"tabular_{kind.value}.safetensors"
-        if not path.is_file():
+        name = f"tabular_{kind.value}"
+        if name not in shipped():
             raise PolicyFileError(
-                f"policy is None, but this copy of metaopt comes without {path.name}; give policy= a "
+                f"policy is None, but this copy of metaopt comes without {name}.safetensors; give policy= a "
                 "policy.safetensors or the directory of a run"
             )
-        return path
+        return shipped_path(name)
     if not isinstance(policy, (str, Path)):
         raise TypeError(
-            f"policy is {policy!r}; expected the path of a policy.safetensors or of a run directory, or None for the "
-            "policy that comes with metaopt"
+            f"policy is {policy!r}; expected the path of a policy.safetensors or of a run directory, the name of a "
+            "policy that comes with metaopt, or None for the one that was learned on tables"
         )
     path = Path(policy).expanduser()
-    return path / POLICY_OF_RUN if path.is_dir() else path
+    if path.is_dir():
+        return path / POLICY_OF_RUN
+    return shipped_path(str(policy)) if not path.exists() and str(policy) in shipped() else path
 
 
 def whole_number(name: str, value: Any, default: str = "") -> int:

@@ -46,7 +46,7 @@ class MetaTunedRegressor(RegressorMixin, MetaTuned):
             TrainingError: training diverged.
         """
         columns, codes, y = self._checked(X, y)
-        values = y.astype(np.float64).reshape(len(y), -1)
+        values = y.reshape(len(y), -1)
         varies = np.ptp(values, axis=0) > 0
         mean, deviation = values.mean(axis=0), np.where(varies, values.std(axis=0), 1.0)
         self._train(columns, codes, ((values - mean) / deviation).astype(np.float32), values.shape[1])

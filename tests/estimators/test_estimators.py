@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from metaopt.errors import PolicyFileError, TrainingError
-from metaopt.estimators import MetaTunedClassifier, MetaTunedRegressor, base, parameters
+from metaopt.estimators import MetaTunedClassifier, MetaTunedRegressor, base
 from metaopt.estimators.training import Trained, train
 from metaopt.models.conv4 import conv4
 from metaopt.models.linear import linear
@@ -61,6 +61,14 @@ def test_several_targets_and_targets_that_are_all_equal(adam):
     np.testing.assert_allclose(model.predict(x)[:, 1], 5.0, atol=0.3)
     assert np.corrcoef(model.predict(x)[:, 2], y[:, 2])[0, 1] > 0.9
     assert model.fit(x, y[:, :1]).predict(x).shape == (80, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, bool])
+def test_tables_and_targets_of_other_types(adam, table, dtype):
+    x, y = (10 * part for part in (table[0], table[0][:, 0]))
+    model = MetaTunedRegressor(adam, random_state=0).fit(x.astype(dtype), y.astype(dtype))
+    by_double = clone(model).fit(x.astype(dtype).astype(float), y.astype(dtype).astype(float))
+    np.testing.assert_array_equal(model.predict(x.astype(dtype)), by_double.predict(x.astype(dtype).astype(float)))
 
 
 def test_fitted_attributes(classifier, table):
@@ -196,7 +204,7 @@ def test_steps_and_rows_of_a_step_can_be_given(classifier, table):
 
 
 def test_without_a_shipped_policy_none_says_what_to_give(table, monkeypatch, tmp_path):
-    monkeypatch.setattr(parameters, "PRETRAINED", tmp_path)
+    monkeypatch.setattr("metaopt.pretrained.FOLDER", tmp_path)
     for estimator, kind in ((MetaTunedClassifier(), "classification"), (MetaTunedRegressor(), "regression")):
         with pytest.raises(
             PolicyFileError, match=f"policy is None, .* without tabular_{kind}.safetensors; give policy="
@@ -204,6 +212,8 @@ def test_without_a_shipped_policy_none_says_what_to_give(table, monkeypatch, tmp
             estimator.fit(table[0], [0, 1] * 30)
         write_policy(tmp_path / f"tabular_{kind}.safetensors")
         assert estimator.fit(table[0], [0, 1] * 30).n_iter_ == 30
+    by_name = MetaTunedRegressor("tabular_regression", random_state=0).fit(table[0], table[0][:, 1])
+    assert by_name.n_iter_ == 30
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)  # MLPClassifier stops at its default of 200 epochs
     policy = sys.argv[1] if len(sys.argv) > 1 else None
     models = {
-        "MetaTunedClassifier": MetaTunedClassifier(policy, n_networks=5, random_state=0),
+        "MetaTunedClassifier": MetaTunedClassifier(policy, random_state=0),
         "MLPClassifier": MLPClassifier(random_state=0),
         "LogisticRegression": LogisticRegression(),
     }

@@ -74,7 +74,7 @@ def main() -> None:
         if code:
             sys.exit(code)
         models = {
-            "the policy": MetaTunedRegressor(run, random_state=0, n_networks=5),
+            "the policy": MetaTunedRegressor(run, random_state=0),
             "MLPRegressor(lbfgs)": MLPRegressor(solver="lbfgs", max_iter=10_000, random_state=0),
             "LinearRegression": LinearRegression(),
         }

@@ -1,24 +1,38 @@
-"""The policy file: tensors and JSON metadata in safetensors format, which cannot carry code."""
+"""The policy file: tensors and JSON metadata in safetensors format, which cannot carry code, with a digest of both.
+
+The digest tells damage and edits that were left half done. It is no signature: who means to can make a new one, as he
+can make a new policy. What such a file can ask for is bounded besides, see `load_policy_file`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import math
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from metaopt.errors import ConfigError, PolicyFileError
-from metaopt.files import replacing
+from metaopt.files import write_bytes
+from metaopt.policies.header import KEY, card_data, check_types, read_header
 from metaopt.policies.settings import PolicySettings
+from metaopt.policies.strict_json import one_line
 
-FORMAT = 1
-# One key, because safetensors writes several in an order that changes from process to process.
-KEY = "metaopt"
+FORMAT = 2
+READ = (1, FORMAT)
+"""Format 1 has no digest."""
+DIGEST = "digest"
+SLACK = 16 * 2**20
+"""Bytes that loading may take besides ten times the file's size."""
 LONGEST_HORIZON = 1_000_000
 """A damaged file must not ask for a schedule that exhausts the memory."""
 
@@ -49,6 +63,10 @@ class PolicyCard:
     roles: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a setting that the file cannot hold, before anything is trained with it."""
+        _check_finite(self.config, "")
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the format version."""
         return {
@@ -66,17 +84,17 @@ class PolicyCard:
 
     @staticmethod
     def from_json(data: Any, path: Path) -> PolicyCard:
-        """The inverse of `to_json`, for data of any origin.
+        """The inverse of `to_json`, for data of any origin; of either format.
 
         Raises:
             PolicyFileError: not a card, or a card of another format version.
         """
         if not isinstance(data, dict) or "format" not in data:
             raise PolicyFileError(f"{path} carries no metaopt policy; expected a policy.safetensors that metaopt wrote")
-        if data["format"] != FORMAT:
+        if type(data["format"]) is not int or data["format"] not in READ:
             raise PolicyFileError(
-                f"{path} has policy format {data['format']!r}, but this metaopt reads format {FORMAT}; "
-                "use the version of metaopt that wrote it, or train the policy again"
+                f"{path} has policy format {one_line(repr(data['format']))}, but this metaopt reads formats "
+                f"{' and '.join(map(str, READ))}; use the version of metaopt that wrote it, or train the policy again"
             )
         try:
             card = PolicyCard(
@@ -97,40 +115,101 @@ class PolicyCard:
                 },
             )
         except (KeyError, TypeError, ConfigError) as error:
-            raise PolicyFileError(f"{path} has damaged metadata ({error}); train the policy again") from error
+            raise PolicyFileError(f"{path} has damaged metadata ({one_line(error)}); train the policy again") from error
         if not 1 <= card.horizon <= LONGEST_HORIZON:
             raise PolicyFileError(f"{path} has damaged metadata (horizon {card.horizon}); train the policy again")
         return card
 
 
 def save_policy(path: Path, tensors: Mapping[str, Tensor], card: PolicyCard) -> None:
-    """Writes a policy file; equal contents give equal bytes."""
+    """Writes a policy file; equal contents give equal bytes.
+
+    Raises:
+        PolicyFileError: more tensors or metadata than `load_policy_file` reads; nothing is written.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = save(plain, metadata={KEY: json.dumps(card.to_json(), sort_keys=True)})
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    content = json.loads(json.dumps(card.to_json()))
+    content[DIGEST] = _digest(content, plain)
+    data = save(plain, metadata={KEY: json.dumps(content, sort_keys=True)})
+    try:
+        card_data(read_header(io.BytesIO(data), len(data))[1])
+    except ValueError as error:
+        raise PolicyFileError(
+            f"{path} is not written, because it could not be read again ({one_line(error)}); learn the policy at a "
+            "coarser granularity"
+        ) from error
+    write_bytes(path, data)
 
 
 def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
-    """Tensors and card of a policy file.
+    """Tensors and card of a policy file: all of both, and as they were written, or an error. A file of format 1 has no
+    digest, so that values which were changed in it go unseen.
+
+    Nothing of a file is run. Loading, with `fit_policy`, takes memory of at most ten times the file's size and `SLACK`;
+    what decides on that is at the beginning of the file and looked at first, see `read_header` and `strict_json.parse`.
 
     Raises:
-        PolicyFileError: missing, truncated, not a safetensors file, not a policy, or of another format version.
+        PolicyFileError: whatever is wrong with the file, and nothing else is raised: missing, unreadable, truncated,
+            damaged, not a policy, larger than policies are, or of another format version.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-            card = PolicyCard.from_json(json.loads(text) if text else None, path)
-            return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            begin, header = read_header(file, path.stat().st_size)
+            data, card = _card(header, path)
+            tensors = load(begin + file.read())
     except FileNotFoundError as error:
         raise PolicyFileError(
             f"no policy file at {path}; give checkpoint= a run directory or a policy.safetensors"
         ) from error
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, MemoryError) as error:
         raise PolicyFileError(
-            f"{path} is not a policy file, or is truncated ({str(error).splitlines()[0]}); "
+            f"{path} is not a policy file, or is truncated ({one_line(error)}); "
             "expected a policy.safetensors as meta-training writes it"
         ) from error
+    if (DIGEST in data) if data["format"] == 1 else data.pop(DIGEST, None) != _digest(data, tensors):
+        raise PolicyFileError(
+            f"{path} is damaged: its content does not match its digest; copy it again from where it was written, or "
+            "train the policy again"
+        )
+    return tensors, card
+
+
+def _card(header: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], PolicyCard]:
+    """The card as the file has it, with the digest, and as read.
+
+    Raises:
+        PolicyFileError: there is none, or the tensors are of other types than a policy's.
+    """
+    try:
+        data = card_data(header)
+        card = PolicyCard.from_json(data, path)
+        check_types(header)
+    except ValueError as error:
+        raise PolicyFileError(f"{path} has damaged metadata ({one_line(error)}); train the policy again") from error
+    return data, card
+
+
+def _digest(card: Any, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a policy file's content: the card as JSON with sorted keys; then for each tensor, by name, its name,
+    type and shape as JSON, and its bytes, little endian."""
+    found = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _check_finite(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} is {value}, which a policy file cannot hold; give a finite number")
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_finite(entry, f"{where}.{key}" if where else str(key))
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_finite(entry, where)
 
 
 def _typed(value: Any, kind: type) -> Any:

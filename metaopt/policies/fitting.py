@@ -9,15 +9,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaopt.errors import PolicyFileError
+from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.models.model import Model
 from metaopt.models.roles import ROLES
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
+from metaopt.policies.strict_json import one_line
 from metaopt.policies.tables import encode
 
 MANY = 4
 """Tensors that a note names; of more it says the number."""
+LISTED = 8
+"""Tensors that an error names; of more it says how many there are besides."""
+MOST_FACTORS = 2**25
+"""Numbers that interpolating schedules may take when the policy is used: steps times factors times schedules."""
 
 
 class Fit(NamedTuple):
@@ -42,6 +47,10 @@ def fit_policy(
     policy's tensors of that role and their entries. Three things belong to one model and fit no other: a learned
     initialisation, matrices for the gradients, and a role that the policy has never met.
 
+    The policy's parameters are copies of the file's, of their type, on the CPU. Before they are made, the names and
+    shapes that the file has are compared with those that its settings and the model ask for, so that settings of any
+    origin take no memory.
+
     Args:
         tensors: of the file.
         card: of the file.
@@ -50,48 +59,74 @@ def fit_policy(
         horizon: number of steps of the trainings at hand; None: those that the policy was trained for.
 
     Raises:
-        PolicyFileError: the policy does not fit, naming the first thing that is missing, or its tensors are not those
-            that its settings ask for.
+        PolicyFileError: the policy does not fit, with the names of the tensors that it has nothing for and their roles,
+            or its tensors are not those that its settings ask for. No other error is raised, whatever the file holds.
     """
     _check_numbers(tensors, path)
     known = [role for role in ROLES if any(name.rpartition(".")[2] == encode(role) for name in tensors)]
-    policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)
+    try:
+        with torch.device("meta"):
+            policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)
+    except ConfigError as error:
+        raise PolicyFileError(f"the policy in {path} does not fit {_words(model.spec)}: {one_line(error)}") from error
     policy.span, policy.mixed = horizon or card.horizon, card.mixed
+    _check_schedule(policy, path)
     shapes = {name: tuple(shape) for name, shape in model.shapes.items()}
     if card.parameters == shapes:
-        _load(policy, tensors, path)
+        _give(policy, tensors, path)
         return Fit(policy)
     if card.policy.init.mode == "learned" or card.policy.preconditioner == "curvature":
         what = "where training starts" if card.policy.init.mode == "learned" else "matrices for the gradients"
         raise PolicyFileError(
             f"the policy in {path} learned {what}, which fits its own model only: "
-            f"{_first_difference(shapes, card.parameters)}; {_both(card, model)}: give the same model= and tasks= sizes"
+            f"{_differences(shapes, card.parameters)}; {_both(card, model)}: give the same model= and tasks= sizes"
         )
     foreign = [name for name, shape in shapes.items() if card.parameters.get(name) != shape]
-    by_role = {encode(name): model.roles.get(name, "") for name in foreign}
-    fitted = {}
-    for name, parameter in policy.named_parameters():
-        table, _, key = name.rpartition(".")
-        values = _of_role(tensors, card, table, by_role[key]) if key in by_role else tensors.get(name)
-        if values is None:
-            what = f"'{key.replace('/', '.')}'" + (f", in the role {by_role[key]}" if by_role.get(key) else "")
-            raise PolicyFileError(
-                f"the policy in {path} was made for another model and has nothing for {what}; {_both(card, model)}: "
-                "give a model with the same kinds of layers"
-            )
-        fitted[name] = values.expand(parameter.shape) if key in by_role else values
-    _load(policy, fitted, path)
+    _give(policy, _matched(policy, tensors, card, model, foreign, path), path)
     return Fit(policy, _note(card, model, foreign))
 
 
-def _of_role(tensors: Mapping[str, Tensor], card: PolicyCard, table: str, role: str) -> Tensor | None:
-    """The mean of the logarithms of a table over the policy's tensors of a role; None where there are none."""
+def _matched(
+    policy: Policy, tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, foreign: list[str], path: Path
+) -> dict[str, Tensor]:
+    """Tensors for a policy's parameters: those of the file, but for foreign tensors of the model those of their roles.
+
+    Raises:
+        PolicyFileError: for some of the model's tensors there are none, with the names of all of these.
+    """
+    by_role = {encode(name): model.roles.get(name, "") for name in foreign}
+    found: dict[str, Tensor] = {}
+    unknown: set[str] = set()
+    for name, parameter in policy.named_parameters():
+        table, _, key = name.rpartition(".")
+        own = key not in by_role
+        values = tensors.get(name) if own else _of_role(tensors, card, table, by_role[key], parameter.shape)
+        if values is not None:
+            found[name] = values
+        else:  # what is for no tensor and no role is missing in a damaged file only, and is found missing later
+            unknown |= {other for other in model.shapes if key in (encode(other), encode(model.roles.get(other, "")))}
+    if unknown:
+        named = [f"'{name}' (role {model.roles.get(name, 'unknown')})" for name in model.shapes if name in unknown]
+        raise PolicyFileError(
+            f"the policy in {path} was made for another model and has nothing for {_listed(named)}; "
+            f"{_both(card, model)}: give a model with the same kinds of layers"
+        )
+    return found
+
+
+def _of_role(
+    tensors: Mapping[str, Tensor], card: PolicyCard, table: str, role: str, shape: torch.Size
+) -> Tensor | None:
+    """The mean of a table's logarithms over the policy's tensors of a role, [*shape]; None where there are none."""
     keys = [f"{table}.{encode(name)}" for name, its_role in card.roles.items() if its_role == role]
     found = [tensors[key] for key in keys if key in tensors]
     if not found:
         return None
-    # A schedule's steps stay apart.
-    return torch.stack([values if table == "log_schedule" else values.mean() for values in found]).mean(0)
+    if table != "log_schedule":
+        return torch.stack([values.mean() for values in found]).mean(0).expand(shape)
+    # A schedule's steps stay apart. One of another length is damage; handed on, it is found to be of the wrong shape.
+    other = [values for values in found if values.shape != shape]
+    return other[0] if other else torch.stack(found).mean(0)
 
 
 def _note(card: PolicyCard, model: Model, foreign: list[str]) -> str:
@@ -109,28 +144,53 @@ def _both(card: PolicyCard, model: Model) -> str:
 
 
 def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    floating = all(tensor.dtype in (torch.float32, torch.float64) for tensor in tensors.values())
-    if not floating or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise PolicyFileError(f"{path} is damaged: it holds values that are no finite floats; train the policy again")
+    types = {tensor.dtype for tensor in tensors.values()}
+    known = len(types) <= 1 and types <= {torch.float32, torch.float64}
+    if not known or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise PolicyFileError(
+            f"{path} is damaged: it holds values that are no finite floats of one type; train the policy again"
+        )
 
 
-def _load(policy: Policy, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _check_schedule(policy: Policy, path: Path) -> None:
+    knots = policy.settings.schedule_knots
+    if policy.settings.schedule == "off" or knots is None:
+        return
+    numbers = policy.horizon * knots * len(policy.log_schedule)
+    if numbers > MOST_FACTORS:
+        raise PolicyFileError(
+            f"the policy in {path} has schedules of {knots} factors for {policy.horizon} steps, {numbers} numbers for "
+            f"{len(policy.log_schedule)} of them; at most {MOST_FACTORS} are made: train one with fewer schedule_knots"
+        )
+
+
+def _give(policy: Policy, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Gives a policy, which has no numbers yet, copies of tensors."""
     expected = {name: tuple(parameter.shape) for name, parameter in policy.named_parameters()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
-        raise PolicyFileError(f"{path} is damaged: {_first_difference(expected, found)}; train the policy again")
-    policy.load_state_dict(dict(tensors))
+        raise PolicyFileError(f"{path} is damaged: {_differences(expected, found)}; train the policy again")
+    own = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    _check_numbers(own, path)  # a mean of finite numbers may be none
+    policy.load_state_dict(own, assign=True)
 
 
-def _first_difference(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
-    for name in [*expected, *found]:
+def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:
+    different = []
+    for name in dict.fromkeys([*expected, *found]):
         if expected.get(name) != found.get(name):
             here = f"of shape {expected[name]}" if name in expected else "absent"
             there = f"of shape {found[name]}" if name in found else "absent"
-            return f"tensor '{name}' should be {here} but is {there} in the file"
-    return "the tensors agree"
+            different.append(f"'{one_line(name, 100)}' should be {here} but is {one_line(there, 100)} in the file")
+    return f"tensor {_listed(different)}"
+
+
+def _listed(words: list[str]) -> str:
+    """All of a few, and of many the first, with how many there are besides."""
+    more = f" and {len(words) - LISTED} more" if len(words) > LISTED else ""
+    return ", ".join(words[:LISTED]) + more
 
 
 def _words(spec: dict[str, Any]) -> str:
     settings = ", ".join(f"{key}={value}" for key, value in sorted(spec.items()) if key != "name")
-    return f"{spec.get('name', 'a model')}({settings})"
+    return one_line(f"{spec.get('name', 'a model')}({settings})")

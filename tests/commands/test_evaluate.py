@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from command_helpers import error_line, evaluate_small, run_evaluate, train_small
 from safetensors.torch import load_file, save_file
 
-from metaopt.policies.file import load_policy_file
+from metaopt.policies.file import load_policy_file, save_policy
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,8 @@ def test_another_family_is_used_and_warned_of(tmp_path, capsys):
     """Digits of one pixel would be needed to fit a policy for sine waves; the other way is a policy for both."""
     assert train_small(tmp_path / "run", "tasks=sinusoid", "tasks.support=7") == 0
     policy = tmp_path / "run" / "policy.safetensors"
-    tensors, _ = load_policy_file(policy)
-    text = json.loads(_metadata(policy))
-    text["tasks"] = "cosines"
-    save_file(tensors, tmp_path / "foreign.safetensors", metadata={"metaopt": json.dumps(text)})
+    tensors, card = load_policy_file(policy)
+    save_policy(tmp_path / "foreign.safetensors", tensors, replace(card, tasks="cosines"))
     capsys.readouterr()
     assert evaluate_small(tmp_path / "foreign.safetensors", tmp_path / "out") == 0
     assert "meta-trained on cosines and is evaluated on sinusoid" in capsys.readouterr().err
@@ -96,7 +95,9 @@ def test_a_policy_on_another_model_is_matched_by_role_and_says_so(run_dir, tmp_p
 
 def test_a_policy_without_such_layers_is_refused(run_dir, tmp_path, capsys):
     assert evaluate_small(run_dir, tmp_path / "out", "model.widths=[6,6]") == 2
-    assert "has nothing for 'hidden1.bias', in the role hidden.bias" in error_line(capsys)
+    assert "has nothing for 'hidden1.weight' (role hidden.weight), 'hidden1.bias' (role hidden.bias);" in error_line(
+        capsys
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -124,16 +125,19 @@ def _newer(policy, path):
     save_file(load_file(policy), path, metadata={"metaopt": json.dumps(text)})
 
 
+def _configured(policy, path, change):
+    """The same policy with another configuration in its card."""
+    tensors, card = load_policy_file(policy)
+    change(card.config)
+    save_policy(path, tensors, card)
+
+
 def _without_inner(policy, path):
-    text = json.loads(_metadata(policy))
-    del text["config"]["inner"]
-    save_file(load_file(policy), path, metadata={"metaopt": json.dumps(text)})
+    _configured(policy, path, lambda config: config.pop("inner"))
 
 
 def _class_path(policy, path):
-    text = json.loads(_metadata(policy))
-    text["config"]["model"] = {"_target_": "os.system", "name": "mlp"}
-    save_file(load_file(policy), path, metadata={"metaopt": json.dumps(text)})
+    _configured(policy, path, lambda config: config.update(model={"_target_": "os.system", "name": "mlp"}))
 
 
 @pytest.mark.parametrize("name", ["policy.safetensors", "checkpoint.pt"])
@@ -172,8 +176,7 @@ def test_a_directory_with_results_is_refused(run_dir, tmp_path, capsys):
 
 
 def test_a_file_from_elsewhere_downloads_nothing(policy, tmp_path, capsys):
-    text = json.loads(_metadata(policy))
-    text["config"]["tasks"] = {"name": "omniglot", "root": str(tmp_path / "none"), "download": True}
-    save_file(load_file(policy), tmp_path / "policy.safetensors", metadata={"metaopt": json.dumps(text)})
+    tasks = {"name": "omniglot", "root": str(tmp_path / "none"), "download": True}
+    _configured(policy, tmp_path / "policy.safetensors", lambda config: config.update(tasks=tasks))
     assert evaluate_small(tmp_path / "policy.safetensors", tmp_path / "out") == 2
     assert "tasks.download=true" in error_line(capsys)

@@ -107,17 +107,37 @@ def test_a_schedule_for_each_tensor_keeps_its_steps_apart():
 
 
 @pytest.mark.parametrize("chosen", [ROLE, TENSOR, ELEMENT], ids=["role", "tensor", "element"])
-def test_a_role_that_the_policy_has_not_met_is_refused_by_name(chosen):
-    with pytest.raises(PolicyFileError, match=r"nothing for 'first\.norm'|nothing for 'norm0\.bias', in the role") as e:
-        fitted(chosen, conv4(TASK, 4))
-    assert "p.safetensors" in str(e.value)
-    assert "\n" not in str(e.value)
+def test_tensors_of_roles_that_the_policy_has_not_met_are_refused_with_all_their_names(chosen):
+    model = conv4(TASK, 4)
+    unknown = [f"'{name}' (role {role})" for name, role in model.roles.items() if role.endswith("norm")]
+    with pytest.raises(PolicyFileError) as caught:
+        fitted(chosen, model)
+    text = str(caught.value)
+    assert f"has nothing for {', '.join(unknown)};" in text
+    assert text.count("(role ") == len(unknown) == 8
+    assert "p.safetensors" in text
+    assert "\n" not in text
+
+
+def test_many_unknown_tensors_are_counted():
+    chosen = settings("tensor", "off")
+    tensors, card, _ = trained(chosen, mlp(TASK, [4]))
+    with pytest.raises(PolicyFileError) as caught:
+        fit_policy(tensors, card, mlp(TASK, [4] * 11), Path("p.safetensors"))
+    text = str(caught.value)
+    assert "nothing for 'hidden1.weight' (role hidden.weight), 'hidden1.bias' (role hidden.bias), 'hidden2" in text
+    assert "'hidden4.bias' (role hidden.bias) and 12 more; the policy was meta-trained on mlp(" in text
+    assert text.count("(role ") == 8
 
 
 @pytest.mark.parametrize("model", OTHERS, ids=lambda model: str(model.spec["widths"]))
 def test_a_learned_initialisation_fits_no_other_model(model):
-    with pytest.raises(PolicyFileError, match=r"learned where training starts.*'\w+\.weight' should be of shape"):
+    with pytest.raises(PolicyFileError, match=r"learned where training starts.*'\w+\.weight' should be of shape") as e:
         fitted(settings("role", "off", InitSettings("learned")), model)
+    foreign = [name for name, shape in model.shapes.items() if MODEL.shapes.get(name) != shape]
+    missing = [name for name in MODEL.shapes if name not in model.shapes]
+    assert all(f"'{name}' should be" in str(e.value) for name in (foreign + missing)[:8])
+    assert (" more; " in str(e.value)) == (len(foreign + missing) > 8)
 
 
 def test_matrices_for_the_gradients_fit_no_other_model():
@@ -125,6 +145,58 @@ def test_matrices_for_the_gradients_fit_no_other_model():
     assert not chosen.fits_any_model()
     with pytest.raises(PolicyFileError, match=r"learned matrices for the gradients.*'\w+\.weight' should be of shape"):
         fitted(chosen, mlp(TASK, [9]))
+
+
+@pytest.mark.parametrize("model", [MODEL, mlp(TASK, [9, 7])], ids=["own", "other"])
+def test_a_policy_shares_no_numbers_with_the_file_or_another_policy(model):
+    for chosen in (ROLE, TENSOR, ELEMENT):
+        tensors, card, _ = trained(chosen)
+        before = {name: t.clone() for name, t in tensors.items()}
+        first, second = (fit_policy(tensors, card, model, Path("p")).policy for _ in range(2))
+        own = {name: p.detach().clone() for name, p in second.named_parameters()}
+        with torch.no_grad():
+            for p in first.parameters():
+                assert p.is_leaf
+                assert p.requires_grad
+                assert p.is_contiguous()
+                assert p.untyped_storage().nbytes() == p.numel() * p.element_size()
+                p.view(-1)[:1] += 1  # of what is expanded, all would change
+        assert all(torch.equal(t, before[name]) for name, t in tensors.items())
+        assert all(torch.equal(p, own[name]) for name, p in second.named_parameters())
+        changed = zip(first.parameters(), second.parameters(), strict=True)
+        assert all((a != b).sum() == 1 for a, b in changed)
+
+
+def test_settings_that_do_not_suit_the_model_are_refused_as_everything_else():
+    tensors, card, _ = trained(replace(ROLE, dropout=learned(0.1, "role")))
+    with pytest.raises(PolicyFileError, match=r"p\.safetensors does not fit mlp\(.*policy\.dropout\.mode is learned"):
+        fit_policy(tensors, card, mlp(TASK, []), Path("p.safetensors"))
+
+
+def test_a_damaged_file_is_no_policy_for_another_model_either():
+    tensors, card, _ = trained(TENSOR)
+    other = mlp(TASK, [9, 9])
+    path = Path("p.safetensors")
+    assert fit_policy(tensors, card, other, path).policy
+    for name, damaged, words in (
+        ("momentum_logit", None, "'momentum_logit' should be of shape .* but is absent"),
+        ("momentum_logit", torch.zeros(2), r"'momentum_logit' should be of shape \(\) but is of shape \(2,\)"),
+        ("log_schedule.hidden0/weight", torch.zeros(HORIZON + 1), "log_schedule.* should be of shape"),
+        ("log_strengths.lr.hidden0/weight", torch.tensor(torch.inf), "no finite floats"),
+        ("log_strengths.lr.hidden0/weight", torch.zeros(0), "no finite floats"),  # whose mean is NaN
+        ("log_strengths.lr.hidden0/weight", torch.full((2,), 3e38), "no finite floats"),  # whose sum is infinite
+    ):
+        changed = {key: value for key, value in (tensors | {name: damaged}).items() if value is not None}
+        with pytest.raises(PolicyFileError, match=f"is damaged: .*{words}"):
+            fit_policy(changed, card, other, path)
+
+
+def test_schedules_that_would_fill_the_memory_when_they_are_interpolated_are_refused():
+    chosen = replace(ROLE, schedule_knots=1000)
+    tensors, card, _ = trained(chosen)
+    fit_policy(tensors, card, MODEL, Path("p"))
+    with pytest.raises(PolicyFileError, match="1000 factors for 1000000 steps, 6000000000 numbers for 6 of them"):
+        fit_policy(tensors, replace(card, horizon=10**6), MODEL, Path("p"))
 
 
 def test_a_policy_with_more_roles_than_its_model_keeps_them():

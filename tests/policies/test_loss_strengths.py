@@ -258,7 +258,7 @@ def test_rates_go_to_other_models_by_name_and_else_by_role():
 def test_a_role_without_a_rate_is_refused():
     chosen = settings("tensor", lr=StrengthSettings("learned", 0.1, "global"))
     tensors = {n: p.detach() for n, p in moved(chosen, FLAT).named_parameters()}
-    with pytest.raises(PolicyFileError, match=r"'hidden1\.weight', in the role hidden\.weight"):
+    with pytest.raises(PolicyFileError, match=r"'hidden1\.weight' \(role hidden\.weight\)"):
         fit_policy(tensors, card_of(chosen, FLAT), DEEP, Path("p.safetensors"))
 
 

@@ -6,10 +6,11 @@ import json
 import math
 from typing import Any, NoReturn
 
-LONGEST = 2 * 2**20
-"""Bytes of a text. The header of a policy for a network of a hundred layers has some 500 kB."""
+LONGEST = 2**20
+"""Bytes of a text. The header of a policy with values of its own for each tensor of a network of a hundred layers has
+some 300 kB."""
 MOST_CONTAINERS = 2**15
-MOST_VALUES = 2**17
+MOST_VALUES = 2**16
 """Of lists and objects, and of all values: in memory they take up to 30 times what they take in the text."""
 DEEPEST = 32
 """Lists and objects within each other."""

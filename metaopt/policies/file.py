@@ -145,8 +145,9 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
     """Tensors and card of a policy file: all of both, and as they were written, or an error. A file of format 1 has no
     digest, so that values which were changed in it go unseen.
 
-    Nothing of a file is run. Loading, with `fit_policy`, takes memory of at most ten times the file's size and `SLACK`;
-    what decides on that is at the beginning of the file and looked at first, see `read_header` and `strict_json.parse`.
+    Nothing of a file is run. Loading takes memory of at most ten times the file's size and `SLACK`, and so does
+    `fit_policy`, besides what it makes for a model's own tensors where it matches by role. What decides on that stands
+    at the beginning of the file and is looked at first, see `read_header` and `strict_json.parse`.
 
     Raises:
         PolicyFileError: whatever is wrong with the file, and nothing else is raised: missing, unreadable, truncated,

@@ -48,8 +48,8 @@ def fit_policy(
     initialisation, matrices for the gradients, and a role that the policy has never met.
 
     The policy's parameters are copies of the file's, of their type, on the CPU. Before they are made, the names and
-    shapes that the file has are compared with those that its settings and the model ask for, so that settings of any
-    origin take no memory.
+    shapes that the file has are compared with those that its settings and the model ask for, so that no memory is taken
+    for what settings of any origin ask for and the file does not have.
 
     Args:
         tensors: of the file.

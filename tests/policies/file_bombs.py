@@ -78,7 +78,7 @@ def of_settings():
 def of_headers():
     """Headers that say what is not so, or go to the limits."""
     text, data = parts_of(signed_file(CARD))
-    none = {f"t{i:x}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(60_000)}
+    none = {f"t{i:x}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(15_000)}
     return {
         "a header as long as all memory": (2**63).to_bytes(8, "little") + b"{}",
         "a header as long as a disk": (2**40).to_bytes(8, "little") + b"{}",
@@ -87,7 +87,7 @@ def of_headers():
         "a tensor of 2 ** 66": with_header(text.replace('"shape": []', '"shape": [4611686018427387904, 16]'), data),
         "as many tensors as are read": signed_file(CARD, many()),
         "as many without elements": file_of({}, json.dumps(CARD.to_json()), dict(list(none.items())[:MOST_TENSORS])),
-        "more without elements": file_of({}, json.dumps(CARD.to_json()), none),
+        "too many without elements": file_of({}, json.dumps(CARD.to_json()), none),
         "many large shapes": file_of(
             RATE,
             "{}",
@@ -105,30 +105,34 @@ def repeated(word, times):
     return ",".join([word] * times)
 
 
+def distinct(keys):
+    return ",".join(f'"{i:x}":0' for i in range(keys))
+
+
 def of_json():
     """JSON that takes more in memory than in the file, nested, or slow to read."""
     few, most = MOST_CONTAINERS - 100, MOST_VALUES - MOST_CONTAINERS
-    objects, keys = repeated('{"":0}', few), ",".join(f'"{i:x}":0' for i in range(most))
+    objects, keys = repeated('{"":0}', few), distinct(most)
     return {
         "nested lists": with_text("[" * few + "]" * few),
         "nested objects": with_text('{"":' * few + "0" + "}" * few),
         "lists": with_text(f"[{repeated('[]', few)}]"),
-        "too many lists": with_text(f"[{repeated('[]', 600_000)}]"),
+        "too many lists": with_text(f"[{repeated('[]', 250_000)}]"),
+        "too many objects": with_text(repeated('{"":0}', 110_000).join("[]")),
+        "too many keys": with_text(distinct(80_000).join("{}")),
         "lists of one": with_text(f"[{repeated('[0]', few)}]"),
         "objects": with_text(f"[{objects}]"),
         "integers": with_text(f"[{repeated('257', most)}]"),
-        "too many integers": with_text(f"[{repeated('257', 500_000)}]"),
+        "too many integers": with_text(f"[{repeated('257', 230_000)}]"),
         "words": with_text(repeated('"ab"', most).join("[]")),
         "keys": with_text(keys.join("{}")),
-        "brackets written as escapes": with_header(
-            json.dumps({"__metadata__": {"metaopt": "#"}}).replace("#", "\\u005b\\u005d," * 150_000)
+        "too many lists, written as escapes": with_header(
+            json.dumps({"__metadata__": {"metaopt": "#"}}).replace("#", "\\u005b\\u005d," * 70_000)
         ),
         "an integer of a million digits": with_text("1" * 10**6),
         "a number of a million digits": with_text("0." + "1" * 10**6),
         "wide characters": with_text(f'"{"a" * (LONGEST - 10**5)}😀"'),
-        "everything at once": with_text(
-            (keys[: keys.index(f'"{MOST_VALUES // 3:x}":')] + '"w":"😀"').join("{}"), many()
-        ),
+        "everything at once": with_text(f'{{{distinct(MOST_VALUES // 3)},"w":"😀"}}', many()),
     }
 
 

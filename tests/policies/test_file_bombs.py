@@ -33,9 +33,10 @@ def test_no_file_takes_more_memory_than_ten_times_its_size_and_a_little(tmp_path
     assert found.keys() == bombs().keys() | {"a large policy"}
     for name, file in found.items():
         assert file["taken"] < 10 * file["size"] + SLACK, (name, file)
-        # What is only long, and says nothing of what is to be made, may be read.
-        assert name in {*of_json(), "a large policy"} or file["outcome"] != "loaded", (name, file)
-    assert found["a large policy"]["outcome"] == "loaded"
+    loaded = {name for name, file in found.items() if file["outcome"] == "loaded"}
+    assert "a large policy" in loaded
+    # What is only long, and says nothing of what is to be made, may be read.
+    assert loaded <= {name for name in [*of_json(), "a large policy"] if "too many" not in name}
 
 
 class Payload:

@@ -151,6 +151,7 @@ def test_matrices_for_the_gradients_fit_no_other_model():
 def test_a_policy_shares_no_numbers_with_the_file_or_another_policy(model):
     for chosen in (ROLE, TENSOR, ELEMENT):
         tensors, card, _ = trained(chosen)
+        tensors = {name: t.mT.contiguous().mT if t.dim() == 2 else t for name, t in tensors.items()}
         before = {name: t.clone() for name, t in tensors.items()}
         first, second = (fit_policy(tensors, card, model, Path("p")).policy for _ in range(2))
         own = {name: p.detach().clone() for name, p in second.named_parameters()}
@@ -183,6 +184,11 @@ def test_a_damaged_file_is_no_policy_for_another_model_either():
         ("momentum_logit", torch.zeros(2), r"'momentum_logit' should be of shape \(\) but is of shape \(2,\)"),
         ("log_schedule.hidden0/weight", torch.zeros(HORIZON + 1), "log_schedule.* should be of shape"),
         ("log_strengths.lr.hidden0/weight", torch.tensor(torch.inf), "no finite floats"),
+        (
+            "log_strengths.lr.hidden0/weight",
+            torch.zeros(2, dtype=torch.int64),
+            "no finite floats",
+        ),  # which have no mean
         ("log_strengths.lr.hidden0/weight", torch.zeros(0), "no finite floats"),  # whose mean is NaN
         ("log_strengths.lr.hidden0/weight", torch.full((2,), 3e38), "no finite floats"),  # whose sum is infinite
     ):

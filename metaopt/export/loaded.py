@@ -74,14 +74,6 @@ class LoadedPolicy:
         size = (self.card.config.get("inner") or {}).get("batch_size")
         return size if isinstance(size, int) else None
 
-    @property
-    def label_smoothing(self) -> float:
-        """The learned share of label smoothing, for `torch.nn.functional.cross_entropy`; 0 where there is none."""
-        settings = self.card.policy.label_smoothing
-        if settings.mode == "learned":
-            return float(torch.sigmoid(self._tensors["smoothing_logit"].double()))
-        return settings.value if settings.mode == "fixed" else 0.0
-
     def fit(self, model: nn.Module, steps: int | None = None) -> Fit:
         """The policy for a model, and what a reader must know of how it was matched.
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from metaopt.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from metaopt.estimators.classifier import MetaTunedClassifier as MetaTunedClassifier
+    from metaopt.estimators.regressor import MetaTunedRegressor as MetaTunedRegressor
     from metaopt.export.loaded import LoadedPolicy as LoadedPolicy
     from metaopt.export.loaded import load_policy as load_policy
 
 _HOMES = {
     "LoadedPolicy": "metaopt.export.loaded",
+    "MetaTunedClassifier": "metaopt.estimators.classifier",
+    "MetaTunedRegressor": "metaopt.estimators.regressor",
     "load_policy": "metaopt.export.loaded",
 }
 

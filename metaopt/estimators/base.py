@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 from metaopt.errors import TrainingError
 from metaopt.estimators.network import network_for, outputs_of
 from metaopt.estimators.parameters import device_of, hidden_widths, policy_path, seeds_of, whole_number
+from metaopt.estimators.plan import plan
 from metaopt.estimators.table_input import TableInput, codes_of, columns_of, has_texts, is_frame
-from metaopt.estimators.training import fitted, plan, train
+from metaopt.estimators.training import fitted, train
 from metaopt.policies.file import load_policy_file
 from metaopt.tasks.tables.columns import LARGEST
 from metaopt.tasks.tables.table import Column
@@ -40,7 +41,7 @@ class MetaTuned(BaseEstimator):
         *,
         steps: int | None = None,
         batch_size: int | None = None,
-        n_networks: int = 1,
+        n_networks: int = 4,
         hidden: Sequence[int] | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
@@ -97,14 +98,14 @@ class MetaTuned(BaseEstimator):
         path = policy_path(self.policy, self._kind)
         tensors, card = load_policy_file(path)
         planned = plan(len(codes), card)
-        steps, batch_size = steps or planned[0], batch_size or planned[1]
+        steps, batch_size = steps or planned.steps, batch_size or planned.batch_size
         self._table = TableInput.fit(columns, codes)
         self._network = network_for(TaskSpec(self._kind, (self._table.width,), outputs), card, hidden)
         model = self._network.model()
         policy, self.policy_note_ = fitted(tensors, card, model, path)
         support = Batch(torch.from_numpy(self._table(codes)), torch.from_numpy(targets))
         seeds = seeds_of(self.random_state, n_networks)
-        trained = train(policy, model, self._kind, support, steps, batch_size, seeds, device)
+        trained = train(policy, model, self._kind, support, steps, batch_size, seeds, device, planned.l2)
         if trained.diverged == n_networks:
             raise TrainingError(
                 f"training diverged in all of n_networks={n_networks} within {steps} steps; give fewer steps, or a "

@@ -23,8 +23,8 @@ class MetaTunedClassifier(ClassifierMixin, MetaTuned):
     Args:
         policy: path of a `policy.safetensors` or of the directory of a run, or the name of a policy that comes with
             metaopt; None: the one that was learned on tables of this kind.
-        steps: number of training steps; None: as many as the policy was meta-trained for. Beyond these, the last factor
-            of a learned schedule holds.
+        steps: number of training steps; None: as `plan` has it, which is what the policy was meta-trained for, and more
+            on large tables. Beyond these, the last factor of a learned schedule holds.
         batch_size: rows in the minibatch of a step; more than there are means all of them. None: as the policy was
             meta-trained; where that was on all rows, up to 1024.
         n_networks: networks from different initialisations and minibatches, trained side by side, whose probabilities

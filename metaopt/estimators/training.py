@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +17,9 @@ from metaopt.policies.file import PolicyCard
 from metaopt.policies.fitting import Fit, fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.progressive import PARTS, SHORTEST
-from metaopt.policies.rule import LossNoise
+from metaopt.policies.rule import LossNoise, Start
 from metaopt.trees import stacked
 from metaopt.types import CPU, Batch, Kind, Params
-
-MOST_AT_ONCE = 1024
-"""Rows of a step where a policy was meta-trained on all rows of its tasks at once."""
 
 
 class Trained(NamedTuple):
@@ -37,18 +34,6 @@ class Trained(NamedTuple):
     weights: Params
     losses: Tensor
     diverged: int
-
-
-def plan(n_rows: int, card: PolicyCard) -> tuple[int, int]:
-    """How long to train on a table, as (steps, rows in a minibatch), where the user does not say.
-
-    Args:
-        n_rows: rows of the table.
-        card: of the policy.
-    """
-    inner: Any = card.config.get("inner")
-    batch_size = inner.get("batch_size") if isinstance(inner, dict) else None
-    return card.horizon, batch_size if type(batch_size) is int and batch_size > 0 else min(n_rows, MOST_AT_ONCE)
 
 
 def fitted(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path) -> Fit:
@@ -66,6 +51,7 @@ def train(
     batch_size: int,
     seeds: Sequence[int],
     device: torch.device = CPU,
+    l2: float = 1.0,
 ) -> Trained:
     """Trains a network for each seed on the same table.
 
@@ -78,6 +64,7 @@ def train(
         batch_size: rows in a minibatch; more than there are means all of them.
         seeds: of each network's initialisation and minibatches. A network does not depend on the others' seeds.
         device: where to train.
+        l2: what the policy's L2 strengths are multiplied with.
 
     Returns:
         The networks whose training has not diverged.
@@ -89,7 +76,7 @@ def train(
     table = Batch(support.x.to(device), support.y.to(device))
 
     def one(noise: Params, order: Tensor | None, loss_noise: LossNoise) -> tuple[Params, Tensor]:
-        params, rule, inner = policy(noise)
+        params, rule, inner = _start(policy, noise, l2)
         state, losses = rule.init(params), []
         for step in range(steps):
             gradient = exact_gradient(step_loss(loss, inner, loss_noise, step))
@@ -104,6 +91,15 @@ def train(
     sound = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in finite]).all(0)
     kept = {name: tensor[sound].clone() for name, tensor in weights.items()}
     return Trained(kept, losses[sound].mean(0), int((~sound).sum()))
+
+
+def _start(policy: Policy, noise: Params, l2: float) -> Start:
+    """The beginning of a training whose L2 strengths are changed."""
+    if l2 == 1.0 or policy.settings.l2.mode == "off":
+        return policy(noise)
+    example = next(iter(noise.values()))
+    values = policy.scaled({"l2": example.new_full((), l2)})
+    return Start(policy.start(noise, values), policy.rule(noise, values), policy.inner_loss(values))
 
 
 def _side_by_side(policy: Policy, one: Callable[..., tuple[Params, Tensor]], draws: Draws) -> tuple[Params, Tensor]:

@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,8 @@ from estimator_helpers import ADAM, ADAPTIVE, NOISY, TASK, TORCHS, write_policy
 from other_device import ELSEWHERE, apart
 
 from metaopt.estimators import training
-from metaopt.estimators.training import fitted, plan, train
+from metaopt.estimators.plan import plan
+from metaopt.estimators.training import fitted, train
 from metaopt.inner.draws import draw, take_draws
 from metaopt.inner.unroll import unroll
 from metaopt.models.mlp import mlp
@@ -145,5 +148,41 @@ def test_the_state_of_torchs_generator_is_nobodys_business(tmp_path):
     ],
 )
 def test_the_plan_is_the_policys_own(config, rows, batch_size):
-    card = PolicyCard(ADAM, 77, {}, {}, "tables", "0", config)
-    assert plan(rows, card) == (77, batch_size)
+    card = PolicyCard(replace(ADAM, schedule="step"), 77, {}, {}, "tables", "0", config)
+    assert plan(rows, card) == (77, batch_size, 1.0)
+
+
+def test_large_tables_take_more_steps_up_to_a_limit_unless_a_schedule_ends():
+    config = {"inner": {"batch_size": 64, "horizons": [50, 200, None]}}
+    card = PolicyCard(ADAM, 100, {}, {}, "tables", "0", config)
+    assert [plan(rows, card).steps for rows in (10, 640, 1280, 10_000)] == [200, 200, 400, 600]
+    scheduled = replace(card, policy=replace(ADAM, schedule="step"))
+    assert plan(10_000, scheduled).steps == 200
+
+
+@pytest.mark.parametrize(
+    ("tasks", "learned_on"),
+    [
+        ({"support": 64}, 64),
+        ({"parts": {"small": {"support": 64}, "large": {"support": 512}, "other": 3}}, 64),
+        ({"support": "many"}, None),
+        (None, None),
+    ],
+)
+def test_l2_keeps_its_weight_against_each_row(tasks, learned_on):
+    card = PolicyCard(ADAM, 100, {}, {}, "tables", "0", {"tasks": tasks})
+    assert plan(32, card).l2 == 1.0
+    assert plan(640, card).l2 == (1.0 if learned_on is None else 0.1)
+
+
+@pytest.mark.parametrize("settings", [ADAM, ADAPTIVE], ids=lambda settings: settings.name)
+def test_multiplied_l2_is_that_of_a_policy_with_other_strengths(made, settings):
+    weaker = made(settings)
+    with torch.no_grad():
+        for logs in weaker.log_strengths["l2"].values():
+            logs.sub_(math.log(4.0))
+    found, expected = trained(made(settings), [0], l2=0.25), trained(weaker, [0])
+    plain = trained(made(settings), [0])
+    for name, tensor in expected.weights.items():
+        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found.losses, plain.losses)

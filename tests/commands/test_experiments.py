@@ -7,6 +7,7 @@ from omniglot_files import write_omniglot, write_splits
 from table_makers import numbers_frame, write_pmlb
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+PRETRAINED = [name for name in EXPERIMENTS if name.startswith("pretrained_")]
 FEW = (
     "tracking=none",
     "outer.iterations=3",
@@ -62,7 +63,7 @@ def test_there_are_the_experiments_that_the_readme_names():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in PRETRAINED])
 def test_each_experiment_runs_for_a_few_iterations(experiment, omniglot, clothes, tables, tmp_path):
     family = experiment.split("_")[0]
     data = {"omniglot": omniglot, "fashion": clothes, "tabular": tables}.get(family, ())
@@ -79,3 +80,17 @@ def test_the_digits_experiment_is_the_main_job_spelled_out(tmp_path):
         assert run_train(f"run_dir={tmp_path / name}", *FEW, *words) == 0
     plain, spelled = ((tmp_path / name / "policy.safetensors").read_bytes() for name in ("plain", "experiment"))
     assert plain == spelled
+
+
+@pytest.mark.parametrize("experiment", PRETRAINED)
+def test_what_made_the_policies_that_come_with_metaopt_runs_on_other_tables(experiment, tables, tmp_path):
+    root = tables[0].removeprefix("tasks.root=")
+    few = {"root": root, "support": 32, "query": 16, "test": 16, "meta_validation": "null", "meta_test": "null"}
+    words = [f"tasks.parts.{part}.{key}={value}" for part in ("small", "medium", "large") for key, value in few.items()]
+    if experiment == "pretrained_classification":
+        words += [f"tasks.parts.{part}.synthetic=5" for part in ("small", "medium", "large")]
+    words += ["inner.horizon=20", "inner.horizons=[12,20]", "inner.batch_size=8", "evaluation.n_tasks=0"]
+    short = [word for word in FEW if not word.startswith(("evaluation", "outer.meta_batch", "outer.validation_tasks"))]
+    sizes = ["outer.meta_batch=3", "outer.validation_tasks=3", "inner.compile=false"]
+    assert run_train(f"experiment={experiment}", f"run_dir={tmp_path / 'run'}", *short, *words, *sizes) == 0
+    assert (tmp_path / "run" / "policy.safetensors").exists()

@@ -87,7 +87,8 @@ def test_every_policy_is_valid_and_called_as_its_file(composed, name):
 def test_every_experiment_is_valid(composed, name):
     config = train_config(composed(f"experiment={name}"))
     check_engine(config.policy.settings(), config.inner)
-    assert getattr(config.tasks, "dataset", config.tasks.name).startswith(name.split("_")[0])
+    family = "mixture" if name.startswith("pretrained_") else name.split("_")[0]
+    assert getattr(config.tasks, "dataset", config.tasks.name).startswith(family)
 
 
 def test_an_experiment_leaves_room_for_overrides(composed):

@@ -18,6 +18,8 @@ from metaopt.search.space import Space
 
 WORKER, TOLD = "worker", "told"
 """Attributes of a trial: who is at it, and what it was found to be worth besides its value."""
+PROPOSED = "gp:relative_params"
+"""Where Optuna's Gaussian process keeps what it proposes, for processes beside it."""
 
 
 class Told(NamedTuple):
@@ -87,7 +89,7 @@ class TaskStudy:
             self._trial = self._study.ask()
         else:
             self._study.sampler = self._sampler(number)
-            self._trial = Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+            self._trial = self._begun_again(self._study.get_trials(deepcopy=False)[number])
         self._trial.set_user_attr(WORKER, _this_process())
         # Not those that came later: a trial that is done again is the answer after fewer trials than they are.
         earlier = (_value(trial) for trial in finished if trial.number < self._trial.number)
@@ -118,6 +120,21 @@ class TaskStudy:
             if not _is_alive(trial.user_attrs.get(WORKER)):
                 return trial.number
         return None
+
+    def _begun_again(self, left: FrozenTrial) -> Trial:
+        """A trial that was left behind, with the sampler as it was then: what else is drawn is what would have been.
+
+        Parameters that are in the storage are not drawn again, which would leave the sampler's random numbers behind.
+        And what the Gaussian process wrote of its own proposal must not look like that of another process.
+        """
+        for key in left.system_attrs:
+            if key.startswith(PROPOSED):
+                self._study._storage.set_trial_system_attr(left._trial_id, key, "")
+        trial = Trial(self._study, left._trial_id)
+        for name in left.params:
+            if name not in trial.relative_params and name not in left.system_attrs.get("fixed_params", {}):
+                self._study.sampler.sample_independent(self._study, left, name, self._distributions[name])
+        return trial
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         return make_sampler(self._method, self._distributions, self._trials, self._seed, number)

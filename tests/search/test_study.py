@@ -9,6 +9,7 @@ import optuna
 import pytest
 from search_helpers import GLOBAL, SUPPORT, USUAL, make_setting
 
+from metaopt.search import study as study_module
 from metaopt.search.mapping import PolicySpace, policy_space
 from metaopt.search.samplers import METHODS, quiet_optuna
 from metaopt.search.space import DIMENSIONS, ConventionalSpace, grid_of
@@ -234,3 +235,26 @@ def test_optuna_is_quiet_and_then_as_it_was(capfd):
     finally:
         optuna.logging.set_verbosity(before)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("drawn", [1, 3, 5])
+@pytest.mark.parametrize("begun", [1, 12])  # drawn one by one, and jointly
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trial_of_which_some_was_drawn_is_the_same_when_it_is_done_again(method, begun, drawn, storage, monkeypatch):
+    trials = 14
+    expected = drive(study_of(method, SPACE, trials))
+    drive(study_of(method, SPACE, trials, storage), begun)
+    calls = []
+
+    def interrupted(trial, name, kind):
+        if len(calls) == drawn:
+            raise KeyboardInterrupt
+        calls.append(name)
+        return suggest(trial, name, kind)
+
+    suggest = study_module._suggest
+    monkeypatch.setattr(study_module, "_suggest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study_of(method, SPACE, trials, storage).ask()
+    monkeypatch.undo()
+    assert drive(study_of(method, SPACE, trials, storage)) == expected[begun:]

@@ -50,9 +50,11 @@ def main() -> None:
             if name == "policy":
                 policy.init(model)
                 optimizer = policy.optimizer(model, steps=STEPS)
+                batches = policy.minibatches(len(x), STEPS)
             else:
                 optimizer = torch.optim.Adam(model.parameters())
-            train(model, optimizer, policy.minibatches(len(x), STEPS), x, y)
+                batches = torch.stack([torch.randperm(len(x))[: policy.batch_size] for _ in range(STEPS)])
+            train(model, optimizer, batches, x, y)
             with torch.no_grad():
                 logits = model(x_test)
             scores.append((F.cross_entropy(logits, y_test).item(), (logits.argmax(-1) == y_test).float().mean().item()))

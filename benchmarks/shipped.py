@@ -151,7 +151,7 @@ def summary(records: dict[str, Any], kind: Kind) -> Grid:
     groups: dict[str, list[dict[str, float]]] = defaultdict(list)
     for record in records.values():
         groups[record["group"]].append({name: float(np.mean(s)) for name, s in record["scores"].items()})
-    names = list(next(iter(groups.values()))[0])
+    names = sorted(next(iter(groups.values()))[0], key=lambda name: (not name.startswith("MetaTuned"), name))
     values = np.array([[np.mean([one[name] for one in members]) for name in names] for members in groups.values()])
     own = [name for name in names if name.startswith("MetaTuned")]
     scale, unit = (100, "accuracy, %") if kind is Kind.classification else (1, "R²")

@@ -53,23 +53,24 @@ STRENGTHS = np.logspace(-4, 4, 10)
 """Candidates of C and alpha: scikit-learn's own, `LogisticRegressionCV(Cs=10)`."""
 
 
-def learned_on(policy: Any, root: str) -> set[str]:
-    """The tables of a policy's meta-training and meta-validation."""
+def splits_of(policy: Any, root: str) -> dict[str, set[str]]:
+    """The tables of a policy's families, by split."""
     settings = policy.card.config["tasks"]
-    names: set[str] = set()
+    names: dict[str, set[str]] = defaultdict(set)
     for part in (settings.get("parts") or {"": settings}).values():
         own = {key: value for key, value in part.items() if key not in ("name", "weight")}
         family = FAMILIES["tabular"](**(own | {"root": root, "synthetic": 0}))
-        names |= {name for split in ("meta_train", "meta_validation") for name in family.splits[split]}
+        for split, members in family.splits.items():
+            names[split] |= set(members)
     return names
 
 
-def unseen(policy: Any, root: str, kind: Kind) -> list[Table]:
+def unseen(splits: dict[str, set[str]], root: str, kind: Kind) -> list[Table]:
     """The tables that have nothing to do with those that a policy was learned on."""
     found, _ = read_pmlb(root, Filter(kind, min_rows=LEAST_ROWS, max_rows=MOST_ROWS), one_hot=8, download=False)
     tables = by_content([table for table in found if table.width <= MOST_COLUMNS], with_targets=False)
     copies = {copy.name for copy, _ in same_content(tables)}
-    names = learned_on(policy, root)
+    names = splits["meta_train"] | splits["meta_validation"]
     groups = {table.group for table in tables if table.name in names}
     return [table for table in tables if table.group not in groups and table.name not in copies]
 
@@ -146,7 +147,7 @@ def scored(table: Table, args: argparse.Namespace, kind: Kind) -> dict[str, Any]
     return about | {"scores": dict(scores), "seconds": dict(seconds)}
 
 
-def summary(records: dict[str, Any], kind: Kind) -> Grid:
+def summary(records: dict[str, Any], kind: Kind, which: str = "") -> Grid:
     """Means, paired differences and mean ranks, over groups."""
     groups: dict[str, list[dict[str, float]]] = defaultdict(list)
     for record in records.values():
@@ -155,7 +156,7 @@ def summary(records: dict[str, Any], kind: Kind) -> Grid:
     values = np.array([[np.mean([one[name] for one in members]) for name in names] for members in groups.values()])
     own = [name for name in names if name.startswith("MetaTuned")]
     scale, unit = (100, "accuracy, %") if kind is Kind.classification else (1, "R²")
-    title = f"{len(records)} tables in {len(groups)} groups"
+    title = f"{len(records)} tables in {len(groups)} groups{which}"
     grid = Grid("", unit, "mean rank", *(f"{name} −: [95 %], wins" for name in own), "seconds", title=title)
     digits = 2 if kind is Kind.classification else 3
     for i, name in enumerate(names):
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("root", help="the folder with PMLB's tables")
     parser.add_argument("--kind", choices=["classification", "regression"], default="classification")
     parser.add_argument("--policy", help="a policy file, or the name of one that comes with metaopt; default: that one")
+    parser.add_argument("--names", nargs="+", help="these tables only; default: all")
     parser.add_argument("--networks", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rows", type=int, default=3000, help="most rows of a table")
     parser.add_argument("--folds", type=int, default=5)
@@ -187,8 +189,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/shipped"))
     args = parser.parse_args()
     kind, console = Kind(args.kind), Console(width=None if Console().is_terminal else 160)
-    policy = load_policy(args.policy or f"tabular_{args.kind}")
-    tables = unseen(policy, args.root, kind)
+    splits = splits_of(load_policy(args.policy or f"tabular_{args.kind}"), args.root)
+    tables = [t for t in unseen(splits, args.root, kind) if args.names is None or t.name in args.names]
     record = args.out / f"{args.kind}.json"
     done = json.loads(record.read_text()) if record.exists() else {}
     left = sorted((table for table in tables if table.name not in done), key=lambda table: -min(table.rows, args.rows))
@@ -198,7 +200,16 @@ def main() -> None:
     for name, found in track(work, "tables", total=len(left), console=console):
         done[name] = found
         write_text(record, json.dumps(done, indent=1, sort_keys=True) + "\n")
-    console.print(summary({table.name: done[table.name] for table in tables}, kind))
+    found = {table.name: done[table.name] for table in tables}
+    held_out = splits["meta_test"]
+    parts = {
+        ", held out": {name: one for name, one in found.items() if name in held_out},
+        ", no tasks of meta-training's family": {name: one for name, one in found.items() if name not in held_out},
+        "": found,
+    }
+    for which, part in parts.items():
+        if part and (len(part) < len(found) or not which):
+            console.print(summary(part, kind, which))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ def test_the_wheel_carries_what_the_report_is_made_from(wheel):
     assert packed == {f"metaopt/report/report.{suffix}" for suffix in ("html.j2", "css", "js")}
 
 
+def test_the_wheel_carries_the_policies_with_their_card(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name: archive.getinfo(name).file_size for name in archive.namelist() if "/pretrained/" in name}
+    policies = {"tabular_classification.safetensors", "tabular_regression.safetensors"}
+    assert {Path(name).name for name in packed} == {"__init__.py", "README.md", *policies}
+    assert all(size < 1_000_000 for size in packed.values())
+
+
 def test_an_unpacked_wheel_runs_the_same_job_elsewhere(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()

@@ -24,7 +24,7 @@ def test_there_is_one_for_each_kind_of_table():
 
 
 def test_an_unknown_name_lists_those_that_there_are():
-    with pytest.raises(PolicyFileError, match="no policy called 'tabels'.*tabular_classification, tabular_regression"):
+    with pytest.raises(PolicyFileError, match=r"no policy called 'tabels'.*tabular_classification, tabular_regression"):
         shipped_path("tabels")
 
 

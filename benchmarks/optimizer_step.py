@@ -23,31 +23,23 @@ from typing import Any
 import torch
 from engines import warn_if_busy
 from machine import machine
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from step_cost import CONF, settings_of
 from torch import nn
 
 from metaopt import load_policy
-from metaopt.config.load import typed
-from metaopt.config.policy import PolicyConfig
 from metaopt.files import write_text
 from metaopt.models.mlp import mlp
 from metaopt.policies.file import PolicyCard, save_policy
 from metaopt.policies.policy import Policy
-from metaopt.policies.settings import PolicySettings
 from metaopt.types import Kind, TaskSpec
 
-CONF = Path(__file__).parents[1] / "conf" / "policy"
 POLICIES = ("global", "meta_sgd", "role", "per_parameter", "role_normalised", "per_parameter_normalised")
 POLICIES += ("directions", "adaptive", "learned_optimizer")
 MODEL = mlp(TaskSpec(Kind.classification, (784,), 10), [1000, 200])
 """A million parameters, 987,210 to be exact."""
-
-
-def settings_of(name: str) -> PolicySettings:
-    return typed(OmegaConf.load(CONF / f"{name}.yaml"), PolicyConfig, "policy").settings()
 
 
 def with_gradients() -> nn.Module:
@@ -120,7 +112,7 @@ def main() -> None:
         table.add_row(name, f"{found[name]:.2f}", rival, f"{found[rival]:.2f}", f"{found[name] / found[rival]:.2f}")
     console.print(table)
     record = {
-        "machine": machine(),
+        "machine": here,
         "milliseconds": found,
         "rivals": {name: counterpart(name) for name in args.policies},
     }

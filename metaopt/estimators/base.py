@@ -19,8 +19,9 @@ from metaopt.estimators.network import network_for, outputs_of
 from metaopt.estimators.parameters import device_of, hidden_widths, policy_path, seeds_of, whole_number
 from metaopt.estimators.plan import plan
 from metaopt.estimators.table_input import TableInput, codes_of, columns_of, has_texts, is_frame
-from metaopt.estimators.training import fitted, train
+from metaopt.estimators.training import train
 from metaopt.policies.file import load_policy_file
+from metaopt.policies.fitting import fit_policy
 from metaopt.tasks.tables.columns import LARGEST
 from metaopt.tasks.tables.table import Column
 from metaopt.types import Batch, Kind, TaskSpec
@@ -102,7 +103,7 @@ class MetaTuned(BaseEstimator):
         self._table = TableInput.fit(columns, codes)
         self._network = network_for(TaskSpec(self._kind, (self._table.width,), outputs), card, hidden)
         model = self._network.model()
-        policy, self.policy_note_ = fitted(tensors, card, model, path)
+        policy, self.policy_note_ = fit_policy(tensors, card, model, path)
         support = Batch(torch.from_numpy(self._table(codes)), torch.from_numpy(targets))
         seeds = seeds_of(self.random_state, n_networks)
         trained = train(policy, model, self._kind, support, steps, batch_size, seeds, device, planned.l2)

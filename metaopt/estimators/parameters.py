@@ -12,10 +12,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from metaopt.errors import PolicyFileError
-from metaopt.pretrained import shipped, shipped_path
+from metaopt.pretrained import policy_file, shipped, shipped_path
 from metaopt.types import Kind
-
-POLICY_OF_RUN = "policy.safetensors"
 
 
 def policy_path(policy: Any, kind: Kind) -> Path:
@@ -43,10 +41,7 @@ def policy_path(policy: Any, kind: Kind) -> Path:
             f"policy is {policy!r}; expected the path of a policy.safetensors or of a run directory, the name of a "
             "policy that comes with metaopt, or None for the one that was learned on tables"
         )
-    path = Path(policy).expanduser()
-    if path.is_dir():
-        return path / POLICY_OF_RUN
-    return shipped_path(str(policy)) if not path.exists() and str(policy) in shipped() else path
+    return policy_file(policy)
 
 
 def whole_number(name: str, value: Any, default: str = "") -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,11 +12,9 @@ from metaopt.inner.draws import Draws, cast_draws, draw, take_draws, task_dims
 from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
 from metaopt.models.model import Model
 from metaopt.models.objective import objective
-from metaopt.policies.file import PolicyCard
-from metaopt.policies.fitting import Fit, fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.progressive import PARTS, SHORTEST
-from metaopt.policies.rule import LossNoise, Start
+from metaopt.policies.rule import LossNoise
 from metaopt.trees import stacked
 from metaopt.types import CPU, Batch, Kind, Params
 
@@ -34,12 +31,6 @@ class Trained(NamedTuple):
     weights: Params
     losses: Tensor
     diverged: int
-
-
-def fitted(tensors: Mapping[str, Tensor], card: PolicyCard, model: Model, path: Path) -> Fit:
-    """The policy of a file, for `model`; see `fit_policy`. Torch's random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):  # numbers that are drawn only to be replaced by those of the file
-        return fit_policy(tensors, card, model, path)
 
 
 def train(
@@ -72,11 +63,13 @@ def train(
     loss = objective(model, kind).loss
     rows = len(support.x)
     policy = policy.lasting(steps).to(device)
+    weaker = l2 != 1.0 and policy.settings.l2.mode != "off"
+    factors = {"l2": torch.tensor(l2, device=device)} if weaker else {}
     draws = cast_draws(_draws(policy, model, steps, batch_size, rows, seeds), torch.float32, device)
     table = Batch(support.x.to(device), support.y.to(device))
 
     def one(noise: Params, order: Tensor | None, loss_noise: LossNoise) -> tuple[Params, Tensor]:
-        params, rule, inner = _start(policy, noise, l2)
+        params, rule, inner = policy(noise, values=policy.scaled(factors))
         state, losses = rule.init(params), []
         for step in range(steps):
             gradient = exact_gradient(step_loss(loss, inner, loss_noise, step))
@@ -91,15 +84,6 @@ def train(
     sound = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in finite]).all(0)
     kept = {name: tensor[sound].clone() for name, tensor in weights.items()}
     return Trained(kept, losses[sound].mean(0), int((~sound).sum()))
-
-
-def _start(policy: Policy, noise: Params, l2: float) -> Start:
-    """The beginning of a training whose L2 strengths are changed."""
-    if l2 == 1.0 or policy.settings.l2.mode == "off":
-        return policy(noise)
-    example = next(iter(noise.values()))
-    values = policy.scaled({"l2": example.new_full((), l2)})
-    return Start(policy.start(noise, values), policy.rule(noise, values), policy.inner_loss(values))
 
 
 def _side_by_side(policy: Policy, one: Callable[..., tuple[Params, Tensor]], draws: Draws) -> tuple[Params, Tensor]:

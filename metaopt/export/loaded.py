@@ -21,9 +21,7 @@ from metaopt.inner.draws import draw
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import Fit, fit_policy
 from metaopt.policies.reading import PolicyReading, read_policy
-from metaopt.pretrained import shipped, shipped_path
-
-POLICY_FILE = "policy.safetensors"
+from metaopt.pretrained import policy_file
 
 
 def load_policy(path: str | Path) -> LoadedPolicy:
@@ -36,10 +34,7 @@ def load_policy(path: str | Path) -> LoadedPolicy:
     Raises:
         PolicyFileError: there is none, or it is damaged, foreign or of another format version.
     """
-    name, path = str(path), Path(path)
-    path = path / POLICY_FILE if path.is_dir() else path
-    if not path.exists() and name in shipped():
-        path = shipped_path(name)
+    path = policy_file(path)
     return LoadedPolicy(path, *load_policy_file(path))
 
 
@@ -160,7 +155,8 @@ class LoadedPolicy:
         mode = self.card.policy.init.mode
         names = {"fresh": (), "scaled": network.drawn, "learned": tuple(network.parameters)}[mode]
         noise = {name: torch.zeros(shape) for name, shape in policy.shapes.items()}
-        noise |= {name: torch.randn(policy.shapes[name], generator=generator) for name in names}
+        if mode == "scaled":  # a learned one looks at no noise
+            noise |= {name: torch.randn(policy.shapes[name], generator=generator) for name in names}
         with torch.no_grad():
             start = policy.start(noise)
             for name in names:

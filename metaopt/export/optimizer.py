@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metaopt.errors import ConfigError
 from metaopt.export.frozen import Frozen, frozen
+from metaopt.export.groups import members_of
 from metaopt.export.schedule import Beyond, factor_at
 from metaopt.export.state import as_nested, by_parameter, on_meta
 from metaopt.policies.policy import Policy
@@ -54,22 +55,14 @@ class PolicyOptimizer(torch.optim.Optimizer):
         super().__init__(whole if groups is None else [dict(group) for group in groups], {"lr": 1.0})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in `torch.optim.Optimizer`; the parameters must be the model's own, which may have been frozen so far.
+        """As in `torch.optim.Optimizer`; the parameters must be those of the model that needed a gradient.
 
         Raises:
             ConfigError: one of them is not.
         """
-        given = param_group["params"]
-        tensors: list[Tensor] = [given] if isinstance(given, Tensor) else [_tensor(entry) for entry in given]
-        names = {id(p): name for name, p in self._known.items()}
-        foreign = [tuple(p.shape) for p in tensors if id(p) not in names]
-        if foreign:
-            raise ConfigError(
-                f"a parameter group holds a tensor of shape {foreign[0]}, which is no trainable parameter of the model "
-                "that the policy was given; give policy.optimizer(...) the model that it belongs to"
-            )
+        tensors, names = members_of(param_group, self._known)
         super().add_param_group({**param_group, "params": tensors})
-        self.param_groups[-1]["names"] = [names[id(p)] for p in tensors]
+        self.param_groups[-1]["names"] = names
         self._frozen = self._template = None
         if self._policy.settings.pull.mode != "off":
             for p in tensors:
@@ -213,8 +206,3 @@ class PolicyOptimizer(torch.optim.Optimizer):
                     "here on. If training is longer, say so: policy.optimizer(model, steps=...)",
                     stacklevel=5,
                 )
-
-
-def _tensor(entry: Any) -> Tensor:
-    """A parameter, which may come with a name."""
-    return entry[1] if isinstance(entry, tuple) else entry

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from metaopt.errors import ConfigError
 from metaopt.export.frozen import frozen
+from metaopt.export.groups import members_of
 from metaopt.policies.policy import Policy
 
 
@@ -27,12 +27,9 @@ def torchs_own(
         ConfigError: a group holds something that is no parameter of the model.
     """
     rates = frozen(policy, parameters).strengths.lr
-    names = {id(p): name for name, p in parameters.items()}
     own: list[dict[str, Any]] = []
     whole: list[Mapping[str, Any]] = [{"params": list(parameters.values())}]
     for group in whole if groups is None else groups:
-        for p in group["params"]:
-            if id(p) not in names:
-                raise ConfigError(f"a parameter group holds a tensor of shape {tuple(p.shape)} of another model")
-            own.append({"params": [p], "lr": group.get("lr", 1.0) * float(rates[names[id(p)]])})
+        for p, name in zip(*members_of(group, parameters), strict=True):
+            own.append({"params": [p], "lr": group.get("lr", 1.0) * float(rates[name])})
     return getattr(torch.optim, policy.settings.optimizer)(own)

@@ -108,14 +108,15 @@ class Policy(nn.Module):
         """Whether support examples join training one part after the other."""
         return self.settings.order == "progressive"
 
-    def forward(self, noise: Params, span: Tensor | None = None) -> Start:
+    def forward(self, noise: Params, span: Tensor | None = None, values: Values | None = None) -> Start:
         """Initial parameters and update rule for one task.
 
         Args:
             noise: standard normal, of the shape of each parameter tensor; a learned initialisation ignores it.
             span: stands in for the policy's own; a scalar.
+            values: likewise, such as those that `scaled` gives.
         """
-        values = self.values()
+        values = self.values() if values is None else values
         return Start(self.start(noise, values), self.rule(noise, values, span), self.inner_loss(values))
 
     def values(self) -> Values:
@@ -193,10 +194,7 @@ class Policy(nn.Module):
     def rule_of(
         self, strengths: Strengths, values: Values, span: Tensor | None = None, in_place: bool = False
     ) -> UpdateRule:
-        """The update rule that strengths make; see `rule` for the other arguments.
-
-        `in_place`: see `step_along`; rules of more than strengths do not mind it.
-        """
+        """The update rule that strengths make; see `rule`, and `step_along` for `in_place`, which some rules ignore."""
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, strengths.lr)
         stds = {name: moments.std for name, moments in self.moments.items()}

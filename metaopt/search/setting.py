@@ -84,8 +84,7 @@ def trainer(setting: Setting, kind: Kind, model: Model) -> Trainer:
         policy = setting.policy if model is setting.model else setting.policy.on(model)
 
         def multiplied(numbers: Params, noise: Params) -> Start:
-            values = policy.scaled(numbers)
-            return Start(policy.start(noise, values), policy.rule(noise, values), policy.inner_loss(values))
+            return policy(noise, values=policy.scaled(numbers))
 
         return Trainer(multiplied, objective)
     start = conventional_start(setting, model)

@@ -9,12 +9,13 @@ from other_device import ELSEWHERE, apart
 
 from metaopt.estimators import training
 from metaopt.estimators.plan import plan
-from metaopt.estimators.training import fitted, train
+from metaopt.estimators.training import train
 from metaopt.inner.draws import draw, take_draws
 from metaopt.inner.unroll import unroll
 from metaopt.models.mlp import mlp
 from metaopt.models.objective import objective
 from metaopt.policies.file import PolicyCard, load_policy_file
+from metaopt.policies.fitting import fit_policy
 from metaopt.types import Batch, Kind
 
 MODEL = mlp(TASK, [5, 6])
@@ -30,7 +31,7 @@ def table(rows=40):
 def made(tmp_path):
     def make(settings):
         path = Path(write_policy(tmp_path / "policy.safetensors", settings))
-        return fitted(*load_policy_file(path), MODEL, path).policy
+        return fit_policy(*load_policy_file(path), MODEL, path).policy
 
     return make
 
@@ -132,7 +133,7 @@ def test_training_takes_place_where_it_is_told_to(made):
 def test_the_state_of_torchs_generator_is_nobodys_business(tmp_path):
     path = Path(write_policy(tmp_path / "policy.safetensors", NOISY))
     before = torch.random.get_rng_state()
-    trained(fitted(*load_policy_file(path), MODEL, path).policy, [0])
+    trained(fit_policy(*load_policy_file(path), MODEL, path).policy, [0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

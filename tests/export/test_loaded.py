@@ -72,7 +72,9 @@ def test_matching_by_the_mean_of_a_role_is_said(tmp_path):
 def test_a_learned_initialisation_is_written(tmp_path):
     policy, loaded = saved(tmp_path, "meta_sgd")
     module = module_with({name: torch.zeros(shape) for name, shape in MODEL.shapes.items()})
+    before = torch.random.get_rng_state()
     assert loaded.init(module) == list(MODEL.shapes)
+    assert torch.equal(torch.random.get_rng_state(), before)
     for name, p in module.named_parameters():
         torch.testing.assert_close(p.detach(), policy.start({})[name].detach(), rtol=1e-6, atol=0)
     with pytest.raises(PolicyFileError, match="fits its own model only"):

@@ -271,6 +271,21 @@ def test_bad_input_is_named(made, policy_of):
         made("role")[1].load_state_dict(other.state_dict())
 
 
+def test_torchs_own_optimizer_takes_the_same_groups(policy_of):
+    policy, module = policy_of("torch_optimizer")
+    whole = policy.optimizer(module)
+    groups = [{"params": module.output.named_parameters(), "lr": 0.5}, {"params": module.hidden0.weight}]
+    some = policy.optimizer(module, groups=groups)
+    rates = {id(group["params"][0]): group["lr"] for group in whole.param_groups}
+    found = [(group["params"][0], group["lr"]) for group in some.param_groups]
+    assert [id(p) for p, _ in found] == [id(p) for p in (*module.output.parameters(), module.hidden0.weight)]
+    assert [lr for _, lr in found] == pytest.approx(
+        [factor * rates[id(p)] for (p, _), factor in zip(found, (0.5, 0.5, 1), strict=True)]
+    )
+    with pytest.raises(ConfigError, match=r"shape \(2,\), which is no trainable parameter"):
+        policy.optimizer(module, groups=[{"params": [nn.Parameter(torch.ones(2))]}])
+
+
 def test_sparse_gradients_are_refused(tmp_path):
     bag = nn.Sequential(nn.EmbeddingBag(5, 4, sparse=True), nn.Linear(4, 3))
     write_policy(tmp_path / "policy.safetensors", settings_of("role_normalised"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -38,10 +39,20 @@ def torch_optimizer_rule(optimizer: str, lr: Strength) -> UpdateRule:
         successor = _copied(state)
         for group, p in zip(successor.param_groups, params.values(), strict=True):
             group["params"] = [p]
+        if optimizer == "Adam":
+            _add_epsilon_as_torch_does(successor)
         successor._update([[g] for g in grads.values()])
         return {n: group["params"][0] for n, group in zip(params, successor.param_groups, strict=True)}, successor
 
     return UpdateRule(init, update)
+
+
+def _add_epsilon_as_torch_does(adam: Any) -> None:
+    """Torch adds ε to √(v / (1 - β₂ᵗ)), higher to √v; ε · √(1 - β₂ᵗ) makes the two steps equal."""
+    for group, memory in zip(adam.param_groups, adam.state, strict=True):
+        epsilon = group.setdefault("epsilon", group["eps"])
+        taken = memory[0].get("step", 0)
+        group["eps"] = epsilon * math.sqrt(1 - group["betas"][1] ** (taken + 1))
 
 
 def _copied(optimizer: Any) -> Any:

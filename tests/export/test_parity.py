@@ -46,10 +46,8 @@ def test_parameters_are_those_of_the_inner_loop_after_fifty_steps(name, tmp_path
         optimizer.step(loss=loss) if name == "adaptive" else optimizer.step()
     moved = max((p - start.params[n]).abs().max() for n, p in module.named_parameters())
     assert moved > 1e-2
-    # Torch's Adam adds ε to the root of the unbiased second moment, its differentiable version to that of the biased.
-    atol = 1e-4 if name == "torch_optimizer" else 1e-10
     for n, p in module.named_parameters():
-        torch.testing.assert_close(p.detach(), expected[n], rtol=0, atol=atol, msg=lambda text, n=n: f"{n}: {text}")
+        torch.testing.assert_close(p.detach(), expected[n], rtol=0, atol=1e-10, msg=lambda text, n=n: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("name", ["per_parameter", "role_normalised", "adaptive"])

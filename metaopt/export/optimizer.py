@@ -150,7 +150,9 @@ class PolicyOptimizer(torch.optim.Optimizer):
         grads = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in params.items()}
         rule = self._rule(members, step)
         before = self._memory(rule, params)
-        new, after = rule.update(params, grads, before, step, self._read(rule, loss, params))
+        # Rules that look at all tensors may write over them, too: over copies of those without a gradient.
+        given = {name: p.clone() if p.grad is None else p for name, p in params.items()}
+        new, after = rule.update(given, grads, before, step, self._read(rule, loss, params))
         moved = [name for name, p in params.items() if p.grad is not None and new[name] is not p]
         if moved:
             torch._foreach_copy_([params[name] for name in moved], [new[name] for name in moved])

@@ -128,15 +128,19 @@ def adaptive_rule(
         changed = {
             quantity: {
                 name: factor * getattr(strengths, quantity)[name]
-                for name, factor in zip(params, multipliers[quantity].unbind(), strict=True)
+                for name, factor in zip(params, _apart(multipliers[quantity], site.in_place), strict=True)
             }
             for quantity in used
         }
+        old, before = params, grads
+        if site.in_place:  # gradients are the caller's to write over, once the step is taken
+            old = {name: p.clone() for name, p in params.items()}
+            before = {name: state["before"][name].copy_(g) for name, g in grads.items()}
         new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
-        moves = {name: new[name] - p for name, p in params.items()}
+        moves = {name: torch.sub(new[name], p, out=p if site.in_place else None) for name, p in old.items()}
         return new, {
             "plain": inner,
-            "before": grads,
+            "before": before,
             "squares": squares,
             "moved": _sums(moves, moves),
             "agreement": means,
@@ -157,6 +161,11 @@ def _network(features: Tensor, own: Params) -> Tensor:
     hidden = torch.tanh(hidden @ own["between"] / math.sqrt(WIDTH) + own["between_bias"])
     out = hidden @ own["out"] / math.sqrt(WIDTH) + features @ own["straight"] / root
     return (LARGEST * torch.tanh(out / LARGEST)).exp()
+
+
+def _apart(multipliers: Tensor, in_place: bool) -> Sequence[Tensor | float]:
+    """One for each tensor: floats where nothing is differentiated and nothing waits for them; that is faster."""
+    return multipliers.tolist() if in_place and multipliers.device.type == "cpu" else multipliers.unbind()
 
 
 def _sums(left: Params, right: Params) -> Tensor:

@@ -198,8 +198,8 @@ class Policy(nn.Module):
         if self.settings.optimizer != "metaopt":
             return torch_optimizer_rule(self.settings.optimizer, strengths.lr)
         stds = {name: moments.std for name, moments in self.moments.items()}
-        site = Site(self.roles, stds, self.span if span is None else span, self.progressive)
-        plain = partial(self._plain, in_place=in_place and self.settings.rule == "strengths")
+        site = Site(self.roles, stds, self.span if span is None else span, self.progressive, in_place)
+        plain = partial(self._plain, in_place=in_place)
         rule = KINDS[self.settings.rule].rule(strengths, values.get("own", {}), site, plain)
         rule = preconditioned(rule, values["curvature"]) if self.settings.preconditioner == "curvature" else rule
         return holding(rule, self.held)

@@ -88,12 +88,14 @@ class Site(NamedTuple):
         horizon: number of steps of this training; a scalar int64 tensor where one compiled step serves trainings of
             several lengths.
         progressive: whether support examples join training one part after the other; see `progressive_order`.
+        in_place: whether rules that can write over what they are given do; see `step_along`.
     """
 
     roles: Mapping[str, str]
     stds: Mapping[str, float]
     horizon: int | Tensor
     progressive: bool = False
+    in_place: bool = False
 
 
 class LossNoise(NamedTuple):

@@ -41,7 +41,7 @@ def normalised_step(
         floor: > 0; Adam's ε.
         decoupled: L2 is no part of g', but θ is multiplied with exp(−schedule[step]·lr·l2) before the step: to first
             order what AdamW does (Loshchilov & Hutter, 2019), and never more than to zero.
-        in_place: see `step_along`; memory only where L2 is decoupled.
+        in_place: see `step_along`.
     """
     added = None if decoupled else l2
 
@@ -67,17 +67,18 @@ def normalised_step(
             if momentum is not None:
                 g = mean[name] = running_mean(state["mean"][name], g, momentum, in_place)
             factor = None if schedule is None else at_step(schedule[name], step)
-            if in_place and not decoupled:
-                scale = correction if factor is None else factor * correction
-                new_params[name] = moved(p, lr[name], scale, inverse.mul_(g), in_place)
-                continue
             rate = lr[name] if factor is None else factor * lr[name]
-            kept = _shrunk(p, rate * l2[name]) if decoupled and l2 is not None else p
-            new_params[name] = plus(kept, -rate * correction, g * inverse)
+            kept = _shrunk(p, rate * l2[name], in_place) if decoupled and l2 is not None else p
+            if in_place:
+                scale = correction if factor is None else factor * correction
+                new_params[name] = moved(kept, lr[name], scale, inverse.mul_(g), in_place)
+            else:
+                new_params[name] = plus(kept, -rate * correction, g * inverse)
         return new_params, {"square": square} if momentum is None else {"mean": mean, "square": square}
 
     return UpdateRule(init, update)
 
 
-def _shrunk(p: Tensor, by: Tensor | float) -> Tensor:
-    return p * ((-by).exp() if isinstance(by, Tensor) else math.exp(-by))
+def _shrunk(p: Tensor, by: Tensor | float, in_place: bool) -> Tensor:
+    factor = (-by).exp() if isinstance(by, Tensor) else math.exp(-by)
+    return p.mul_(factor) if in_place else p * factor

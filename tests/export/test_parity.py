@@ -50,6 +50,22 @@ def test_parameters_are_those_of_the_inner_loop_after_fifty_steps(name, tmp_path
         torch.testing.assert_close(p.detach(), expected[n], rtol=0, atol=1e-10, msg=lambda text, n=n: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("name", ["per_parameter", "learned_optimizer", "adaptive"])
+def test_gradients_belong_to_the_loop_which_may_write_over_them(name, tmp_path):
+    policy = write_policy(tmp_path / "policy.safetensors", settings_of(name))
+    order, noise = draws_for(policy, STEPS)
+    expected = inner_loop(policy, STEPS, order, noise)
+    module = module_with(policy.start(noise_for()))
+    optimizer = load_policy(tmp_path / "policy.safetensors").optimizer(module)
+    for rows in order:
+        optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(module(SUPPORT.x[rows]), SUPPORT.y[rows])
+        loss.backward()
+        optimizer.step(loss=loss)
+    for n, p in module.named_parameters():
+        torch.testing.assert_close(p.detach(), expected[n], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["per_parameter", "role_normalised", "adaptive"])
 def test_an_ordinary_loop_with_closures_takes_the_same_steps(name, tmp_path):
     policy = write_policy(tmp_path / "policy.safetensors", settings_of(name))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from metaopt.config.build_search import check_search
+from metaopt.config.device import memory_of
 from metaopt.config.engine import (
     build_inductive,
     build_objective,
@@ -35,7 +36,7 @@ from metaopt.outer.state import MetaState, new_state
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import PolicySettings
-from metaopt.tasks.family import TaskFamily, hash_splits
+from metaopt.tasks.family import Placeable, TaskFamily, hash_splits
 from metaopt.tracking.guarded import Guarded
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker
@@ -124,6 +125,7 @@ def build_job(
         Validation(*sample(problem, "meta_validation", n, fixed))
         for problem, n in zip(problems.values(), counts, strict=True)
     )
+    _place(problems)
     plan = plan or plan_for(config, first, policy, validations[0])
     problems = {name: with_plan(problem, plan, config.inner, warn, aim) for name, problem in problems.items()}
     families = {name: problem.family for name, problem in problems.items()}
@@ -139,6 +141,14 @@ def build_job(
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
     return Job(problems, parts.weights, outer, state, validations, card, plan)
+
+
+def _place(problems: Mapping[str, InnerProblem]) -> None:
+    """Moves what tasks are made of to the GPU that they are trained on, where it takes little of its memory."""
+    for problem in problems.values():
+        memory = memory_of(problem.device)
+        if memory is not None and isinstance(problem.family, Placeable):
+            problem.family.place(problem.device, memory // 8)
 
 
 def joint_hash(families: Mapping[str, TaskFamily]) -> str:

@@ -38,6 +38,7 @@ def draw(
     generator: torch.Generator,
     loss_noise: bool = False,
     progressive: bool = False,
+    start_noise: bool = True,
 ) -> Draws:
     """Draws noise and minibatch order for training on `n_tasks` tasks.
 
@@ -51,6 +52,7 @@ def draw(
         loss_noise: whether random numbers enter the inner losses. They are drawn last: what else is drawn is the same
             without them.
         progressive: whether examples join one part after the other (`progressive_order`).
+        start_noise: false where a learned initialisation needs no noise: it is zeros then, without memory.
 
     Returns:
         Noise, and an order in which each task goes through its support set in epochs, each in a new random order;
@@ -59,7 +61,10 @@ def draw(
     Raises:
         ConfigError: there are too few examples to join in parts.
     """
-    noise = {name: torch.randn(n_tasks, *shape, generator=generator) for name, shape in shapes.items()}
+    noise = {
+        name: torch.randn(n_tasks, *shape, generator=generator) if start_noise else _nothing(n_tasks, *shape)
+        for name, shape in shapes.items()
+    }
     order = None
     if progressive:
         if n_support < PARTS:
@@ -103,6 +108,17 @@ def lengthen_draws(draws: Draws, steps: int) -> Draws:
 
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:
     """The same draws with noise in `dtype`, and all of them on `device` (None: where they are)."""
-    noise = {name: tensor.to(device, dtype) for name, tensor in draws.noise.items()}
+    noise = {name: _cast(tensor, dtype, device) for name, tensor in draws.noise.items()}
     loss = LossNoise(*(None if tensor is None else tensor.to(device, dtype) for tensor in draws.loss))
     return Draws(noise, None if draws.order is None else draws.order.to(device, draws.order.dtype), loss)
+
+
+def _nothing(*shape: int) -> Tensor:
+    """Zeros that share one number."""
+    return torch.zeros(()).expand(shape)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    if tensor.dim() and not any(tensor.stride()):  # zeros that share one number go on doing so
+        return tensor[(0,) * tensor.dim()].to(device, dtype).expand(tensor.shape)
+    return tensor.to(device, dtype)

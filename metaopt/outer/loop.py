@@ -97,7 +97,8 @@ def meta_train(
 def differentiate(part: Part, n: int, generator: torch.Generator, ranks: Ranks = ALONE) -> Hypergradients:
     """Hypergradients of this process's share of `n` meta-train tasks of a part."""
     problem = part.problem
-    tasks, draws = own_share(ranks, *sample(problem, "meta_train", n, generator))
+    starts_at_noise = part.policy.settings.init.mode != "learned"
+    tasks, draws = own_share(ranks, *sample(problem, "meta_train", n, generator, starts_at_noise))
     draws = lengthen_draws(draws, problem.longest)  # shapes stay, and with them what was compiled
     return summed_if_finite(problem.hypergradient, part.policy, problem.objective, tasks, draws, problem.horizon)
 
@@ -109,24 +110,27 @@ def draw_horizon(problem: InnerProblem, generator: torch.Generator) -> int:
     return problem.horizons[int(torch.randint(len(problem.horizons), (), generator=generator))]
 
 
-def sample(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:
+def sample(
+    problem: InnerProblem, split: Split, n: int, generator: torch.Generator, start_noise: bool = True
+) -> tuple[TaskBatch, Draws]:
     """Tasks of a split and the randomness of training on them, both from `generator`, on the problem's device.
 
-    Sampled on the CPU, so that equal seeds give equal tasks on every device.
+    Sampled on the CPU, so that equal seeds give equal tasks on every device. `start_noise`: see `draw`.
     """
-    return ready(problem, *sample_raw(problem, split, n, generator))
+    return ready(problem, *sample_raw(problem, split, n, generator, start_noise))
 
 
-def sample_raw(problem: InnerProblem, split: Split, n: int, generator: torch.Generator) -> tuple[TaskBatch, Draws]:
+def sample_raw(
+    problem: InnerProblem, split: Split, n: int, generator: torch.Generator, start_noise: bool = True
+) -> tuple[TaskBatch, Draws]:
     """As `sample`, with padding still marked, in the family's own dtype and on the CPU."""
     tasks = problem.family.sample(split, n, generator)
     if problem.family.spec.vocabulary is not None:
         check_words(problem.family.name, tasks, problem.family.spec.vocabulary)
     n_support = tasks.support.x.shape[1]
     horizon, batch_size = problem.horizon, problem.batch_size
-    return tasks, draw(
-        problem.model.shapes, n, horizon, batch_size, n_support, generator, problem.loss_noise, problem.progressive
-    )
+    extras = (problem.loss_noise, problem.progressive, start_noise)
+    return tasks, draw(problem.model.shapes, n, horizon, batch_size, n_support, generator, *extras)
 
 
 def ready(problem: InnerProblem, tasks: TaskBatch, draws: Draws) -> tuple[TaskBatch, Draws]:

@@ -142,7 +142,7 @@ def fingerprint(task: TaskBatch, draws: Draws) -> str:
     tensors += [tensor for tensor in (draws.order, *draws.loss) if tensor is not None]
     facts = []
     for tensor in tensors:
-        flat = tensor.double().nan_to_num().flatten()
+        flat = tensor.cpu().double().nan_to_num().flatten()
         weights = 1 + torch.arange(len(flat), dtype=torch.float64) * GOLDEN % 1  # so that their order matters
         facts.append((tuple(tensor.shape), f"{float(flat @ weights):.5g}"))
     return f"{crc32(repr(facts).encode()):08x}"

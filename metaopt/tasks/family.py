@@ -61,6 +61,18 @@ class OfMembers(Protocol):
         ...
 
 
+@runtime_checkable
+class Placeable(Protocol):
+    """A family that can keep what its tasks are made of on another device, so that tasks need not travel there."""
+
+    def place(self, device: torch.device, most: int) -> None:
+        """From now on tasks are made on the device, unless what they are made of takes more than `most` bytes.
+
+        The same state of a generator goes on giving the same tasks.
+        """
+        ...
+
+
 def hash_splits(family: str, splits: Mapping[Split, Iterable[str]]) -> str:
     """Fingerprint of what lies in each split.
 

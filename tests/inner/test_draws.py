@@ -114,3 +114,15 @@ def test_noise_of_the_losses_is_taken_and_cast_with_the_rest():
     assert torch.equal(one.loss.bank, bank[1].double())
     assert torch.equal(one.loss.present, present[1].double())
     assert take_draws(draws._replace(loss=LossNoise(bank)), slice(0, 2)).loss.present is None
+
+
+def test_noise_that_nothing_starts_at_takes_neither_memory_nor_random_numbers():
+    found = draw(SHAPES, 2, 5, 3, 7, torch.Generator().manual_seed(0), start_noise=False)
+    expected = draw({}, 2, 5, 3, 7, torch.Generator().manual_seed(0))
+    assert torch.equal(found.order, expected.order)
+    for draws in (found, cast_draws(found, torch.float64)):
+        for name, shape in SHAPES.items():
+            assert draws.noise[name].shape == (2, *shape)
+            assert not draws.noise[name].any()
+            assert draws.noise[name].untyped_storage().nbytes() <= 8
+    assert cast_draws(found, torch.float64).noise["bias"].dtype == torch.float64

@@ -60,12 +60,13 @@ def test_a_linear_map_of_many_vectors_is_torchs(bias):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize(("size_in", "stride", "bias"), [(1, 1, True), (1, 2, False), (1, 2, True), (2, 2, True)])
-def test_a_convolution_and_its_derivatives_are_torchs(size_in, stride, bias, kernel):
+@pytest.mark.parametrize("as_product", [False, True])
+def test_a_convolution_and_its_derivatives_are_torchs(size_in, stride, bias, kernel, as_product):
     x = random_images(3, (size_in, 7, 6))
     layer = Convolution(size_in, 4, kernel, stride, bias).double()
     weight = layer.weight.detach().clone().requires_grad_()
     expected = F.conv2d(x, weight, layer.bias, stride=stride, padding=kernel // 2)
-    found = layer(x.movedim(1, -1)).movedim(-1, 1)
+    found = (layer.as_product if as_product else layer)(x.movedim(1, -1)).movedim(-1, 1)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     for power in (1, 3):  # a first derivative, and one whose own derivative would not vanish
         (by,) = torch.autograd.grad((found**power).sum(), layer.weight, retain_graph=True)

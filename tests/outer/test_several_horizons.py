@@ -91,7 +91,7 @@ def test_the_hypergradient_is_that_of_a_problem_with_this_horizon(horizon):
     (part,) = parts_of(problem, state.policy)
     found = differentiate(part.lasting(horizon), 4, torch.Generator().manual_seed(3))
     alone = replace(problem, horizon=horizon, horizons=())
-    tasks, draws = sample(alone, "meta_train", 4, torch.Generator().manual_seed(3))
+    tasks, draws = sample(alone, "meta_train", 4, torch.Generator().manual_seed(3), start_noise=False)
     expected = Reverse()(state.policy.lasting(horizon), problem.objective, tasks, draws, horizon, True)
     torch.testing.assert_close(found.flat, expected.flat)
     torch.testing.assert_close(found.loss, expected.loss)

@@ -120,6 +120,10 @@ class Images:
         """Draw `n` tasks; see `WaySampler.sample`."""
         return self._sampler.sample(split, n, generator)
 
+    def place(self, device: torch.device, most: int) -> None:
+        """Keeps the images on another device; see `Placeable`."""
+        self._sampler.place(device, most)
+
 
 def _check_dataset(dataset: str, rotations: bool) -> None:
     if dataset not in DATASETS:

@@ -78,3 +78,7 @@ class Omniglot:
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks; see `WaySampler.sample`. Drawings are turned as they are drawn, which keeps memory small."""
         return self._sampler.sample(split, n, generator)
+
+    def place(self, device: torch.device, most: int) -> None:
+        """Keeps the images on another device; see `Placeable`."""
+        self._sampler.place(device, most)

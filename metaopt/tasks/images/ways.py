@@ -123,6 +123,11 @@ class WaySampler:
         sizes = (self._sizes.support, self._sizes.query, self._sizes.test)
         return TaskBatch(*(self._labelled(part) for part in images.split(sizes, dim=2)))
 
+    def place(self, device: torch.device, most: int) -> None:
+        """See `Placeable`; what is drawn at random is drawn on the CPU everywhere."""
+        if self._rows.nbytes <= most:
+            self._rows = self._rows.to(device)
+
     def _draw_classes(self, split: Split, n: int, generator: torch.Generator) -> Tensor:
         """Distinct classes in random order, [tasks, n_way, 2]: subject and turns."""
         classes = self._classes[split]
@@ -139,9 +144,10 @@ class WaySampler:
     def _pick(self, subjects: Tensor, examples: Tensor, turns: Tensor) -> Tensor:
         """The images, turned: [tasks, n_way, examples, channels, height, width], uint8."""
         rows = self._starts[subjects].unsqueeze(-1) + examples
-        images = self._rows.index_select(0, rows.flatten()).view(-1, rows.shape[-1], *self._shape)
+        device = self._rows.device
+        images = self._rows.index_select(0, rows.flatten().to(device)).view(-1, rows.shape[-1], *self._shape)
         for quarter in ORIENTATIONS[1:]:
-            turned = (turns.flatten() == quarter).nonzero().squeeze(1)
+            turned = (turns.flatten() == quarter).nonzero().squeeze(1).to(device)
             if len(turned):
                 images[turned] = torch.rot90(images[turned], quarter, (-2, -1))
         return images.view(*rows.shape, *self._shape)

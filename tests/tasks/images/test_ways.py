@@ -141,3 +141,19 @@ def test_a_size_that_is_not_positive_is_refused(position, value):
 def test_class_names_say_subject_and_degrees():
     names = class_names({"meta_train": [ImageClass(1, 0), ImageClass(0, 3)]}, ["a", "b"])
     assert names == {"meta_train": ["b/rot000", "a/rot270"]}
+
+
+def test_images_are_kept_where_they_are_asked_to_be_if_they_are_not_too_large():
+    meta, classes = torch.device("meta"), thirds(range(4))
+    bank = legible_bank(torch.full((SUBJECTS,), 4))
+    sampler, there = (WaySampler("letters", bank, classes, WaySizes(3, 1, 1, 2)) for _ in range(2))
+    there.place(meta, most=bank.images.numel() - 1)  # a byte each
+    one, other = (s.sample("meta_train", 2, torch.Generator().manual_seed(0)) for s in (sampler, there))
+    assert torch.equal(one.test.x, other.test.x)
+    there.place(meta, most=bank.images.numel())
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    one, other = sampler.sample("meta_train", 2, generators[0]), there.sample("meta_train", 2, generators[1])
+    assert other.support.x.device == meta
+    assert other.support.x.shape == one.support.x.shape
+    assert torch.equal(other.support.y, one.support.y)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())

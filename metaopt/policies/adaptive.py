@@ -101,57 +101,64 @@ def adaptive_rule(
     ) -> tuple[Params, State]:
         if loss is None:
             raise ValueError("an adaptive policy reads the loss of each step, but none came; give it with the step")
-        numbers = _constants([p.numel() for p in params.values()], loss)
-        floors = numbers * FLOOR**2
-        squares = _sums(grads, grads)
-        agreement = _agreement(_sums(grads, state["before"]), squares, state["squares"], floors)
-        means = _running(agreement, state["agreement"], step)
-        joins = joins_at(step, site.horizon, loss) if site.progressive else None
-        seen, losses = _losses(loss, state["loss"], step, joins)
-        lengths = _sums(params, params)
-        of_tensors = [
-            _size(squares / numbers),
-            _size(lengths / numbers),
-            _size(state["moved"] / numbers),
-            _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
-            agreement["tensors"],
-            means["tensors"],
-            1 - torch.stack([torch.count_nonzero(g) for g in grads.values()]) / numbers,
-        ]
-        length = torch.log(torch.as_tensor(site.horizon, device=loss.device).to(loss.dtype)) / 3 - 1
-        position = position_in(step, site.horizon, loss)
-        of_all = torch.stack([agreement["all"], means["all"], *seen, *position, length])
-        known = torch.stack([known_beforehand(name, p, site) for name, p in params.items()])
-        features = torch.cat([torch.stack(of_tensors, -1), of_all.expand(len(params), -1), known], -1)
+        features, kept = _read(params, grads, state, step, loss, site)
         factors = _network(features, own)
         multipliers = {quantity: factors[:, MULTIPLIED.index(quantity)] for quantity in used}
-        changed = {
-            quantity: {
-                name: factor * getattr(strengths, quantity)[name]
-                for name, factor in zip(params, _apart(multipliers[quantity], site.in_place), strict=True)
-            }
-            for quantity in used
-        }
         old, before = params, grads
         if site.in_place:  # gradients are the caller's to write over, once the step is taken
             old = {name: p.clone() for name, p in params.items()}
             before = {name: state["before"][name].copy_(g) for name, g in grads.items()}
-        new, inner = plain(strengths._replace(**changed)).update(params, grads, state["plain"], step, loss)
+        step_with = plain(_multiplied(strengths, multipliers, list(params), site.in_place))
+        new, inner = step_with.update(params, grads, state["plain"], step, loss)
         moves = {name: torch.sub(new[name], p, out=p if site.in_place else None) for name, p in old.items()}
-        return new, {
-            "plain": inner,
-            "before": before,
-            "squares": squares,
-            "moved": _sums(moves, moves),
-            "agreement": means,
-            "loss": losses,
-            "multipliers": multipliers,
-        }
+        kept |= {"plain": inner, "before": before, "moved": _sums(moves, moves), "multipliers": multipliers}
+        return new, {kind: kept[kind] for kind in state}
 
     def multipliers(state: State) -> dict[str, Params]:
         return {q: dict(zip(site.stds, of.unbind(), strict=True)) for q, of in state["multipliers"].items()}
 
     return UpdateRule(init, update, reads_loss=True, multipliers=multipliers)
+
+
+def _read(
+    params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor, site: Site
+) -> tuple[Tensor, State]:
+    """What the network reads at a step, [tensors, features], and what of it is kept for the next step."""
+    numbers = _constants([p.numel() for p in params.values()], loss)
+    floors = numbers * FLOOR**2
+    squares, lengths = _sums(grads, grads), _sums(params, params)
+    agreement = _agreement(_sums(grads, state["before"]), squares, state["squares"], floors)
+    means = _running(agreement, state["agreement"], step)
+    joins = joins_at(step, site.horizon, loss) if site.progressive else None
+    seen, losses = _losses(loss, state["loss"], step, joins)
+    of_tensors = [
+        _size(squares / numbers),
+        _size(lengths / numbers),
+        _size(state["moved"] / numbers),
+        _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
+        agreement["tensors"],
+        means["tensors"],
+        1 - torch.stack([torch.count_nonzero(g) for g in grads.values()]) / numbers,
+    ]
+    length = torch.log(torch.as_tensor(site.horizon, device=loss.device).to(loss.dtype)) / 3 - 1
+    position = position_in(step, site.horizon, loss)
+    of_all = torch.stack([agreement["all"], means["all"], *seen, *position, length])
+    known = torch.stack([known_beforehand(name, p, site) for name, p in params.items()])
+    features = torch.cat([torch.stack(of_tensors, -1), of_all.expand(len(params), -1), known], -1)
+    return features, {"squares": squares, "agreement": means, "loss": losses}
+
+
+def _multiplied(strengths: Strengths, multipliers: Params, names: Sequence[str], in_place: bool) -> Strengths:
+    """The strengths of each tensor times its multipliers, [tensors] by quantity.
+
+    Where nothing is differentiated, and nothing waits for them, multipliers become floats: a step is faster with those.
+    """
+    changed = {}
+    for quantity, factors in multipliers.items():
+        floats = in_place and factors.device.type == "cpu"
+        each = zip(names, factors.tolist() if floats else factors.unbind(), strict=True)
+        changed[quantity] = {name: factor * getattr(strengths, quantity)[name] for name, factor in each}
+    return strengths._replace(**changed)
 
 
 def _network(features: Tensor, own: Params) -> Tensor:
@@ -161,11 +168,6 @@ def _network(features: Tensor, own: Params) -> Tensor:
     hidden = torch.tanh(hidden @ own["between"] / math.sqrt(WIDTH) + own["between_bias"])
     out = hidden @ own["out"] / math.sqrt(WIDTH) + features @ own["straight"] / root
     return (LARGEST * torch.tanh(out / LARGEST)).exp()
-
-
-def _apart(multipliers: Tensor, in_place: bool) -> Sequence[Tensor | float]:
-    """One for each tensor: floats where nothing is differentiated and nothing waits for them; that is faster."""
-    return multipliers.tolist() if in_place and multipliers.device.type == "cpu" else multipliers.unbind()
 
 
 def _sums(left: Params, right: Params) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -42,7 +41,8 @@ class Hypergradients(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether all losses and hypergradients are finite, and so are their sums."""
-        return math.isfinite(self.loss.sum()) and math.isfinite(self.flat.sum())
+        sums = torch.stack([self.loss.sum(), self.flat.sum()])  # on a GPU one answer to wait for, not two
+        return bool(torch.isfinite(sums).all())
 
 
 def hypergradients_of(grads: Params, loss: Tensor, accuracy: Tensor, support_loss: Tensor) -> Hypergradients:

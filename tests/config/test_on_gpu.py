@@ -19,7 +19,13 @@ JOBS = {
 
 
 def hypergradient(composed, device, *overrides):
-    words = ("tracking=none", "outer.meta_batch=4", "outer.validation_tasks=4", "inner.horizon=3", "inner.dtype=float64")
+    words = (
+        "tracking=none",
+        "outer.meta_batch=4",
+        "outer.validation_tasks=4",
+        "inner.horizon=3",
+        "inner.dtype=float64",
+    )
     config = train_config(composed(*words, f"device={device}", *overrides))
     job = build_job(config, device=use_device(device))
     (part,) = parts_of(job.problem, job.state.policy)

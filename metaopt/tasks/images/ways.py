@@ -105,6 +105,7 @@ class WaySampler:
         # One row per image: picking whole rows is several times faster than indexing four dimensions.
         self._rows = bank.images.flatten(1)
         self._classes = {split: torch.tensor(list(members)) for split, members in classes.items()}
+        self._turns = any(member.turns for members in classes.values() for member in members)
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks: distinct classes, and in each class distinct images for support, query and test.
@@ -144,19 +145,36 @@ class WaySampler:
     def _pick(self, subjects: Tensor, examples: Tensor, turns: Tensor) -> Tensor:
         """The images, turned: [tasks, n_way, examples, channels, height, width], uint8."""
         rows = self._starts[subjects].unsqueeze(-1) + examples
-        device = self._rows.device
-        images = self._rows.index_select(0, rows.flatten().to(device)).view(-1, rows.shape[-1], *self._shape)
-        for quarter in ORIENTATIONS[1:]:
-            turned = (turns.flatten() == quarter).nonzero().squeeze(1).to(device)
-            if len(turned):
-                images[turned] = torch.rot90(images[turned], quarter, (-2, -1))
+        # In one piece, because each way to another device takes time of its own.
+        chosen = torch.cat([rows.flatten(), turns.flatten()]).to(self._rows.device)
+        which, how = chosen.split([rows.numel(), turns.numel()])
+        images = self._rows.index_select(0, which).view(-1, rows.shape[-1], *self._shape)
+        if self._turns:
+            images = (turned if images.device.type == "cpu" else turned_at_once)(images, how)
         return images.view(*rows.shape, *self._shape)
 
     def _labelled(self, images: Tensor) -> Batch:
         n, n_way, examples = images.shape[:3]
-        labels = torch.arange(n_way).repeat_interleave(examples).repeat(n, 1)
+        labels = torch.arange(n_way, device=images.device).repeat_interleave(examples).repeat(n, 1)
         # Scaled last, because bytes are quicker to rearrange.
         return Batch(images.reshape(n, n_way * examples, *self._shape).float().div_(self._white), labels)
+
+
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Images [classes, examples, channels, height, width], which may be written over, turned class by class."""
+    for quarter in ORIENTATIONS[1:]:
+        which = (turns == quarter).nonzero().squeeze(1)
+        if len(which):
+            images[which] = torch.rot90(images[which], quarter, (-2, -1))
+    return images
+
+
+def turned_at_once(images: Tensor, turns: Tensor) -> Tensor:
+    """The same for a GPU, which rather turns images for nothing than says how many there are to turn; square ones."""
+    for quarter in ORIENTATIONS[1:]:
+        which = (turns == quarter).view(-1, 1, 1, 1, 1)
+        images = torch.where(which, torch.rot90(images, quarter, (-2, -1)), images)
+    return images
 
 
 def check_sizes(family: str, sizes: WaySizes) -> None:

@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaopt.errors import TaskError
-from metaopt.tasks.images.ways import ImageBank, ImageClass, WaySampler, WaySizes, class_names
+from metaopt.tasks.images.ways import (
+    ImageBank,
+    ImageClass,
+    WaySampler,
+    WaySizes,
+    class_names,
+    turned,
+    turned_at_once,
+)
 from metaopt.types import SPLITS
 
 SUBJECTS = 15
@@ -155,5 +163,13 @@ def test_images_are_kept_where_they_are_asked_to_be_if_they_are_not_too_large():
     one, other = sampler.sample("meta_train", 2, generators[0]), there.sample("meta_train", 2, generators[1])
     assert other.support.x.device == meta
     assert other.support.x.shape == one.support.x.shape
-    assert torch.equal(other.support.y, one.support.y)
+    assert other.support.y.device == meta
     assert torch.equal(generators[0].get_state(), generators[1].get_state())
+
+
+def test_a_gpu_turns_images_as_the_cpu_does():
+    images = torch.randint(256, (6, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    turns = torch.tensor([0, 3, 1, 2, 3, 0])
+    expected = torch.stack([torch.rot90(image, int(k), (-2, -1)) for image, k in zip(images, turns, strict=True)])
+    assert torch.equal(turned_at_once(images, turns), expected)
+    assert torch.equal(turned(images.clone(), turns), expected)

@@ -119,6 +119,6 @@ def _nothing(*shape: int) -> Tensor:
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | None) -> Tensor:
-    if tensor.dim() and not any(tensor.stride()):  # nothing, which is quicker made there than sent
-        return torch.zeros((), dtype=dtype, device=device or tensor.device).expand(tensor.shape)
+    if tensor.dim() and tensor.numel() and not any(tensor.stride()):  # what shares one number goes on doing so
+        return tensor[(0,) * tensor.dim()].to(device, dtype).expand(tensor.shape)
     return tensor.to(device, dtype)

@@ -115,7 +115,7 @@ def sample(
 ) -> tuple[TaskBatch, Draws]:
     """Tasks of a split and the randomness of training on them, both from `generator`, on the problem's device.
 
-    Sampled on the CPU, so that equal seeds give equal tasks on every device. `start_noise`: see `draw`.
+    Drawn on the CPU, so that equal seeds give equal tasks on every device. `start_noise`: see `draw`.
     """
     return ready(problem, *sample_raw(problem, split, n, generator, start_noise))
 
@@ -123,7 +123,7 @@ def sample(
 def sample_raw(
     problem: InnerProblem, split: Split, n: int, generator: torch.Generator, start_noise: bool = True
 ) -> tuple[TaskBatch, Draws]:
-    """As `sample`, with padding still marked, in the family's own dtype and on the CPU."""
+    """As `sample`, with padding still marked, in the family's own dtype and where the family makes its tasks."""
     tasks = problem.family.sample(split, n, generator)
     if problem.family.spec.vocabulary is not None:
         check_words(problem.family.name, tasks, problem.family.spec.vocabulary)

@@ -126,3 +126,10 @@ def test_noise_that_nothing_starts_at_takes_neither_memory_nor_random_numbers():
             assert not draws.noise[name].any()
             assert draws.noise[name].untyped_storage().nbytes() <= 8
     assert cast_draws(found, torch.float64).noise["bias"].dtype == torch.float64
+
+
+def test_numbers_that_share_their_memory_keep_their_value():
+    draws = Draws({"scalar": torch.tensor(3.0).expand(4), "none": torch.zeros(()).expand(0, 2)}, None)
+    found = cast_draws(draws, torch.float64).noise
+    assert found["scalar"].tolist() == [3.0] * 4
+    assert found["none"].shape == (0, 2)

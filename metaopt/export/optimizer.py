@@ -50,6 +50,8 @@ class PolicyOptimizer(torch.optim.Optimizer):
         self._beyond: Beyond = beyond
         self._known = dict(parameters)
         self._frozen: Frozen | None = None
+        self._factors: dict[str, list[float]] = {}
+        self._made: UpdateRule | None = None
         self._template: tuple[list[str], State] | None = None
         whole = [{"params": list(parameters.values())}]
         super().__init__(whole if groups is None else [dict(group) for group in groups], {"lr": 1.0})
@@ -63,7 +65,7 @@ class PolicyOptimizer(torch.optim.Optimizer):
         tensors, names = members_of(param_group, self._known)
         super().add_param_group({**param_group, "params": tensors})
         self.param_groups[-1]["names"] = names
-        self._frozen = self._template = None
+        self._frozen = self._made = self._template = None
         if self._policy.settings.pull.mode != "off":
             for p in tensors:
                 self.state[p]["anchor"] = p.detach().clone()
@@ -126,11 +128,11 @@ class PolicyOptimizer(torch.optim.Optimizer):
                     f"{own['names']}; load it into an optimizer of the same model, with the same groups"
                 )
         super().load_state_dict(state_dict)
-        self._template = None
+        self._made = self._template = None
 
     def __getstate__(self) -> dict[str, Any]:
         own = {key: vars(self)[key] for key in ("_policy", "_beyond", "_known", "_frozen", "_template")}
-        return super().__getstate__() | own
+        return super().__getstate__() | own | {"_factors": {}, "_made": None}
 
     def _members(self) -> dict[str, tuple[Tensor, float]]:
         """By name, each parameter tensor and what its learned rates are multiplied with."""
@@ -162,17 +164,19 @@ class PolicyOptimizer(torch.optim.Optimizer):
         self.state[SHARED].update(rest, step=step + 1)
 
     def _rule(self, members: Mapping[str, tuple[Tensor, float]], step: int) -> UpdateRule:
-        """The rule of this step: all that was learned is constant, the schedule one factor for each tensor."""
+        """The rule, whose schedule is one factor for each tensor, here set to that of this step."""
         if self._frozen is None:
             self._frozen = frozen(self._policy, {name: p for name, (p, _) in members.items()})
         strengths, schedule, values = self._frozen
-        factors = {
-            name: (by * factor_at(schedule.get(name), step, self._policy.span, self._beyond),)
-            for name, (_, by) in members.items()
-        }
-        pulled = strengths.pull is not None
-        anchor = {name: self.state[p]["anchor"] for name, (p, _) in members.items()} if pulled else None
-        return self._policy.rule_of(strengths._replace(schedule=factors, anchor=anchor), values, in_place=True)
+        if self._made is None:
+            pulled = strengths.pull is not None
+            anchor = {name: self.state[p]["anchor"] for name, (p, _) in members.items()} if pulled else None
+            self._factors = {name: [1.0] for name in members}
+            constant = strengths._replace(schedule=self._factors, anchor=anchor)
+            self._made = self._policy.rule_of(constant, values, in_place=True)
+        for name, (_, by) in members.items():
+            self._factors[name][0] = by * factor_at(schedule.get(name), step, self._policy.span, self._beyond)
+        return self._made
 
     def _memory(self, rule: UpdateRule, params: dict[str, Tensor]) -> State:
         """The rule's memory before this step."""

@@ -42,6 +42,8 @@ def regularised_step(
         in_place: see `step_along`.
     """
 
+    if in_place and pull is None and momentum is None:
+        return _shrinking_step(lr, l2, schedule)
     along, beyond = split(nesterov, 1.0), split(nesterov, momentum, 1.0)
 
     def direction(g: Tensor, m: Tensor | None) -> Tensor:
@@ -86,6 +88,28 @@ def step_along(
         return new_params, new_state
 
     return UpdateRule(init, update)
+
+
+def _shrinking_step(lr: Strength, l2: Strength | None, schedule: Schedule | None) -> UpdateRule:
+    """Steps θ·(1 − schedule[step]·lr·l2) − schedule[step]·lr·g, written over θ: no sum with g is ever stored."""
+    shrinkage = None if l2 is None else {name: rate * l2[name] for name, rate in lr.items()}
+
+    def update(
+        params: Params, grads: Params, state: State, step: int | Tensor, loss: Tensor | None = None
+    ) -> tuple[Params, State]:
+        del loss
+        for name, p in params.items():
+            factor: Any = 1.0 if schedule is None else at_step(schedule[name], step)
+            if shrinkage is not None:
+                shrink = shrinkage[name]
+                if isinstance(shrink, Tensor):
+                    p.addcmul_(shrink, p, value=-factor)
+                else:
+                    p.mul_(1 - factor * shrink)
+            moved(p, lr[name], factor, grads[name], in_place=True)
+        return params, state
+
+    return UpdateRule(lambda params: {}, update)
 
 
 def holding(rule: UpdateRule, names: Sequence[str]) -> UpdateRule:

@@ -74,6 +74,33 @@ def _full_rule():
     )
 
 
+def number(_):
+    return 0.3
+
+
+def element(seed):
+    return {name: values.abs() for name, values in tree(seed).items()}
+
+
+@pytest.mark.parametrize("momentum", [None, 0.9])
+@pytest.mark.parametrize("l2", [None, number, element])
+@pytest.mark.parametrize("lr", [number, element])
+def test_steps_that_write_over_their_arguments_are_the_same_steps(lr, l2, momentum):
+    def made(in_place):
+        rates, decays = (everywhere(number(0)) if of is number else of and of(3) for of in (lr, l2))
+        factors = everywhere([0.5, 0.2, 0.1])
+        return regularised_step(rates, decays, momentum=momentum, schedule=factors, in_place=in_place)
+
+    expected = trained(made(False), tree(0), 5)
+    params, rule = tree(0), made(True)
+    state, where = rule.init(params), {name: p.data_ptr() for name, p in params.items()}
+    for step, at in enumerate(expected):
+        gradients = {name: p.sin() + p / 2 for name, p in params.items()}
+        params, state = rule.update(params, gradients, state, step)
+        close([params], [at])
+    assert {name: p.data_ptr() for name, p in params.items()} == where
+
+
 def test_strengths_of_each_element_act_on_that_element():
     lr, l2, pull, anchor = ({n: t.abs() for n, t in tree(seed).items()} for seed in (1, 2, 3, 4))
     rule = regularised_step(lr, l2, pull, anchor)

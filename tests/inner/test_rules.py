@@ -1,7 +1,6 @@
 """Hypergradients through rules in which a network takes part."""
 
 from functools import cache, partial
-from itertools import product
 
 import pytest
 import torch
@@ -28,7 +27,9 @@ from metaopt.policies.settings import InitSettings, MomentumSettings, PolicySett
 from metaopt.types import Kind
 
 RULES = ("adaptive", "learned_optimizer")
+MODELS = ("classification", "regression", "conv4")
 rules = pytest.mark.parametrize("rule", RULES)
+models = pytest.mark.parametrize("model", MODELS)
 two_models = pytest.mark.parametrize("model", ["classification", "conv4"])
 
 
@@ -80,11 +81,8 @@ def assert_same(found, expected, limit=1e-8):
         torch.testing.assert_close(*values, rtol=1e-10, atol=1e-12, equal_nan=True, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("model", "granularity"),
-    # With a number for every parameter of a convolutional network, differences take half a minute.
-    [*product(["classification", "regression"], ["global", "role", "element"]), ("conv4", "role")],
-)
+@pytest.mark.parametrize("granularity", ["global", "role", "element"])
+@models
 @rules
 def test_hypergradients_are_those_of_central_differences(rule, model, granularity):
     problem = shared(rule, model, granularity)
@@ -187,6 +185,7 @@ def test_steps_may_be_tensors(rule, mode, horizon):
         ("adaptive", "classification", "mixed_forward"),
         ("adaptive", "conv4", "mixed"),  # tracing a convolutional network takes twenty seconds
         ("learned_optimizer", "classification", "mixed"),
+        ("learned_optimizer", "classification", "mixed_forward"),
     ],
 )
 def test_steps_are_traced_and_simplified_for_the_compiler(rule, model, mode, monkeypatch):

@@ -131,6 +131,7 @@ def _read(
     means = _running(agreement, state["agreement"], step)
     joins = joins_at(step, site.horizon, loss) if site.progressive else None
     seen, losses = _losses(loss, state["loss"], step, joins)
+    signs = {name: torch.sign(g.detach()) for name, g in grads.items()}  # counts a multiple faster than count_nonzero
     of_tensors = [
         _size(squares / numbers),
         _size(lengths / numbers),
@@ -138,7 +139,7 @@ def _read(
         _sums(grads, params) * torch.rsqrt((squares + floors) * (lengths + floors)),
         agreement["tensors"],
         means["tensors"],
-        1 - torch.stack([torch.count_nonzero(g) for g in grads.values()]) / numbers,
+        1 - _sums(signs, signs) / numbers,
     ]
     length = torch.log(torch.as_tensor(site.horizon, device=loss.device).to(loss.dtype)) / 3 - 1
     position = position_in(step, site.horizon, loss)

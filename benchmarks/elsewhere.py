@@ -61,15 +61,11 @@ NETWORKS = {
     "conv4, 8 channels": Network(("model=conv4", "model.channels=8"), (15, 15, 8, 0), 20, 8),
 }
 
+SEVERAL = ("outer.lr=0.02", "inner.horizons=[25,50,100,200]")
 POLICIES: dict[str, tuple[str, ...]] = {
-    "adaptive": ("outer.iterations=75", "outer.lr=0.02", "inner.horizons=[25,50,100,200]"),
-    "learned_optimizer": (
-        "outer.iterations=100",
-        "outer.lr=0.02",
-        "inner.horizons=[25,50,100,200]",
-        "inner.hypergradient=truncated",
-        "inner.window=10",
-    ),
+    "adaptive": ("outer.iterations=75", *SEVERAL),
+    "adaptive_normalised": ("outer.iterations=75", *SEVERAL),
+    "learned_optimizer": ("outer.iterations=100", *SEVERAL, "inner.hypergradient=truncated", "inner.window=10"),
 }
 """How to meta-train policies that need other settings than the experiment's."""
 

@@ -37,7 +37,7 @@ from metaopt.policies.policy import Policy
 from metaopt.types import Kind, TaskSpec
 
 POLICIES = ("global", "meta_sgd", "role", "per_parameter", "role_normalised", "per_parameter_normalised")
-POLICIES += ("directions", "adaptive", "learned_optimizer")
+POLICIES += ("directions", "adaptive", "adaptive_normalised", "learned_optimizer")
 MODEL = mlp(TaskSpec(Kind.classification, (784,), 10), [1000, 200])
 """A million parameters, 987,210 to be exact."""
 

@@ -43,7 +43,14 @@ from metaopt.types import Batch, Kind, TaskSpec
 
 CONF = Path(__file__).parents[1] / "conf" / "policy"
 SGD = PolicySettings("sgd", StrengthSettings("learned", 0.01, "global"))
-POLICIES = ("per_parameter", "per_parameter_normalised", "adaptive", "learned_optimizer", "directions")
+POLICIES = (
+    "per_parameter",
+    "per_parameter_normalised",
+    "adaptive",
+    "adaptive_normalised",
+    "learned_optimizer",
+    "directions",
+)
 HORIZON = 100
 """Of schedules; the steps that are timed are those in its middle."""
 LEAST_TURN = 0.1

@@ -62,6 +62,7 @@ NETWORKS = {
 }
 
 SEVERAL = ("outer.lr=0.02", "inner.horizons=[25,50,100,200]")
+"""Of policies that are told how long training is."""
 POLICIES: dict[str, tuple[str, ...]] = {
     "adaptive": ("outer.iterations=75", *SEVERAL),
     "adaptive_normalised": ("outer.iterations=75", *SEVERAL),

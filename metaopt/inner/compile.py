@@ -154,7 +154,9 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
     options = {"fx_graph_cache": True, "layout_optimization": False} | (
         {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
     )
-    with _quiet(), torch.no_grad(), settings.patch(options):
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)  # constants are captured as they are
+    # Within a context of its own, tracing would make a mode for each tensor that it meets, which takes most of its time.
+    with _quiet(), torch.no_grad(), settings.patch(options), tracing(TracingContext(mode)):
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.
         traced.graph = fx_graph_cse(traced.graph)
@@ -163,10 +165,8 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
             if captured._is_zerotensor():  # a tangent of zeros without memory, which the compiler cannot handle
                 setattr(traced, name, torch.zeros(captured.shape, dtype=captured.dtype, device=device))
         traced.recompile()
-        mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)  # constants are captured as they are
         examples = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
-        with tracing(TracingContext(mode)):
-            compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=on_cpu)
+        compiled: Any = compile_fx_inner(traced, examples, cpp_wrapper=on_cpu)
         compiled(list(tensors))
     return compiled
 

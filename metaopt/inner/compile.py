@@ -155,7 +155,7 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
         {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
     )
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)  # constants are captured as they are
-    # Within a context of its own, tracing would make a mode for each tensor that it meets, which takes most of its time.
+    # Tracing finds the mode in the context; without, it makes one for each tensor that it meets, which takes longest.
     with _quiet(), torch.no_grad(), settings.patch(options), tracing(TracingContext(mode)):
         traced: Any = make_fx(function, decomposition_table=select_decomp_table())(*tensors)
         # A derivative computes again what the function beneath it has computed.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, cast_draws, draw, take_draws, task_dims
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
+from metaopt.inner.unroll import training
 from metaopt.models.model import Model
 from metaopt.models.objective import objective
 from metaopt.policies.policy import Policy
@@ -69,13 +69,12 @@ def train(
     table = Batch(support.x.to(device), support.y.to(device))
 
     def one(noise: Params, order: Tensor | None, loss_noise: LossNoise) -> tuple[Params, Tensor]:
-        params, rule, inner = policy(noise, values=policy.scaled(factors))
-        state, losses = rule.init(params), []
-        for step in range(steps):
-            gradient = exact_gradient(step_loss(loss, inner, loss_noise, step))
-            params, state, seen = inner_step(gradient, rule, params, state, minibatch(table, order, step), step)
-            losses.append(seen)
-        return params, torch.stack(losses)
+        start, losses = policy(noise, values=policy.scaled(factors)), []
+        params = start.params
+        for now in training(start, loss, table, order, steps, loss_noise):
+            params = now.params
+            losses.append(now.support_loss)
+        return params, torch.stack(losses[1:])
 
     with torch.no_grad():
         weights, losses = _side_by_side(policy, one, draws)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, take_draws, task_dims
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
+from metaopt.inner.unroll import training
 from metaopt.models.objective import Inductive, Objective
 from metaopt.policies.rule import Learner, LossNoise
 from metaopt.trees import chunks, count_tasks, take_tasks
@@ -67,16 +67,12 @@ def adapt(
         noise: Params, order: Tensor | None, loss_noise: LossNoise, support: Batch, scored: Batch
     ) -> tuple[Tensor, ...]:
         ways = [objective.scores] if inductive is None else [objective.scores, inductive(support.x)]
-        params, rule, inner = learner(noise)
-        state = rule.init(params)
-        scores: list[list[Tensor]] = []
-        for step in range(horizon + 1):
-            if step in points:
-                scores.append([score for way in ways for score in way(params, scored)])
-            if step < horizon:
-                batch = minibatch(support, order, step)
-                gradient = exact_gradient(step_loss(objective.loss, inner, loss_noise, step))
-                params, state, _ = inner_step(gradient, rule, params, state, batch, step)
+        moments = training(learner(noise), objective.loss, support, order, horizon, loss_noise)
+        scores = [
+            [score for way in ways for score in way(now.params, scored)]
+            for step, now in enumerate(moments)
+            if step in points
+        ]
         return tuple(torch.stack(each) for each in zip(*scores, strict=True))
 
     side_by_side = torch.func.vmap(train, in_dims=(*task_dims(draws), 0, 0))

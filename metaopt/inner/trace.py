@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, task_dims
-from metaopt.inner.unroll import exact_gradient, inner_step, minibatch, step_loss
+from metaopt.inner.unroll import training
 from metaopt.models.objective import Objective
 from metaopt.policies.rule import Learner, LossNoise
 from metaopt.types import Batch, Params, TaskBatch
@@ -29,14 +31,11 @@ def trace_multipliers(
     """
 
     def train(noise: Params, order: Tensor | None, loss_noise: LossNoise, support: Batch) -> dict[str, Params]:
-        params, rule, inner = learner(noise)
-        state = rule.init(params)
-        seen: list[dict[str, Params]] = []
-        for step in range(horizon):
-            gradient = exact_gradient(step_loss(objective.loss, inner, loss_noise, step))
-            params, state, _ = inner_step(gradient, rule, params, state, minibatch(support, order, step), step)
-            assert rule.multipliers is not None, "checked before"
-            seen.append(rule.multipliers(state))
+        start = learner(noise)
+        multipliers = start.rule.multipliers
+        assert multipliers is not None, "checked before"
+        after_steps = islice(training(start, objective.loss, support, order, horizon, loss_noise), 1, None)
+        seen = [multipliers(now.state) for now in after_steps]
         return {
             quantity: {name: torch.stack([at[quantity][name] for at in seen]) for name in own}
             for quantity, own in seen[0].items()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -63,7 +64,21 @@ def inner_step(
     return params, state, loss
 
 
-def unroll(
+class Moment(NamedTuple):
+    """Where training stands.
+
+    Attributes:
+        params: the parameters.
+        state: the rule's.
+        support_loss: that the last step saw, a scalar; 0 before the first.
+    """
+
+    params: Params
+    state: State
+    support_loss: Tensor
+
+
+def training(
     start: Start,
     loss: TrainingLoss,
     support: Batch,
@@ -71,8 +86,8 @@ def unroll(
     horizon: int,
     noise: LossNoise = NO_NOISE,
     gradient: Callable[[Loss], Gradient] = exact_gradient,
-) -> tuple[Params, Tensor]:
-    """Trains one task for `horizon` steps.
+) -> Iterator[Moment]:
+    """Training on one task as it goes: the moment before the first step, and that after each; `horizon` + 1 of them.
 
     Args:
         start: where to start, how to step, and what is made of the loss.
@@ -82,14 +97,29 @@ def unroll(
         horizon: number of steps.
         noise: what enters the loss.
         gradient: how to differentiate.
+    """
+    params, rule, inner = start
+    now = Moment(params, rule.init(params), next(iter(params.values())).new_zeros(()))
+    yield now
+    for step in range(horizon):
+        at_step = gradient(step_loss(loss, inner, noise, step))
+        now = Moment(*inner_step(at_step, rule, now.params, now.state, minibatch(support, order, step), step))
+        yield now
+
+
+def unroll(
+    start: Start,
+    loss: TrainingLoss,
+    support: Batch,
+    order: Tensor | None,
+    horizon: int,
+    noise: LossNoise = NO_NOISE,
+    gradient: Callable[[Loss], Gradient] = exact_gradient,
+) -> tuple[Params, Tensor]:
+    """Trains one task to the end; see `training`.
 
     Returns:
         The trained parameters, and the support loss that the last step saw (a scalar).
     """
-    params, rule, inner = start
-    state = rule.init(params)
-    support_loss = next(iter(params.values())).new_zeros(())
-    for step in range(horizon):
-        at_step = gradient(step_loss(loss, inner, noise, step))
-        params, state, support_loss = inner_step(at_step, rule, params, state, minibatch(support, order, step), step)
-    return params, support_loss
+    (last,) = deque(training(start, loss, support, order, horizon, noise, gradient), maxlen=1)
+    return last.params, last.support_loss

@@ -50,8 +50,7 @@ class PolicyOptimizer(torch.optim.Optimizer):
         self._beyond: Beyond = beyond
         self._known = dict(parameters)
         self._frozen: Frozen | None = None
-        self._factors: dict[str, list[float]] = {}
-        self._made: UpdateRule | None = None
+        self._made: tuple[UpdateRule, dict[str, list[float]]] | None = None
         self._template: tuple[list[str], State] | None = None
         whole = [{"params": list(parameters.values())}]
         super().__init__(whole if groups is None else [dict(group) for group in groups], {"lr": 1.0})
@@ -132,7 +131,7 @@ class PolicyOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = {key: vars(self)[key] for key in ("_policy", "_beyond", "_known", "_frozen", "_template")}
-        return super().__getstate__() | own | {"_factors": {}, "_made": None}
+        return super().__getstate__() | own | {"_made": None}
 
     def _members(self) -> dict[str, tuple[Tensor, float]]:
         """By name, each parameter tensor and what its learned rates are multiplied with."""
@@ -171,12 +170,13 @@ class PolicyOptimizer(torch.optim.Optimizer):
         if self._made is None:
             pulled = strengths.pull is not None
             anchor = {name: self.state[p]["anchor"] for name, (p, _) in members.items()} if pulled else None
-            self._factors = {name: [1.0] for name in members}
-            constant = strengths._replace(schedule=self._factors, anchor=anchor)
-            self._made = self._policy.rule_of(constant, values, in_place=True)
+            factors = {name: [1.0] for name in members}
+            constant = strengths._replace(schedule=factors, anchor=anchor)
+            self._made = self._policy.rule_of(constant, values, in_place=True), factors
+        rule, factors = self._made
         for name, (_, by) in members.items():
-            self._factors[name][0] = by * factor_at(schedule.get(name), step, self._policy.span, self._beyond)
-        return self._made
+            factors[name][0] = by * factor_at(schedule.get(name), step, self._policy.span, self._beyond)
+        return rule
 
     def _memory(self, rule: UpdateRule, params: dict[str, Tensor]) -> State:
         """The rule's memory before this step."""

@@ -15,6 +15,7 @@ from inner_problems import (
     relative_differences,
 )
 from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensor
 
 import metaopt.inner.compile as module
 from metaopt.inner.compile import Eager, Inductor
@@ -170,6 +171,21 @@ def test_other_numbers_of_tasks_and_dtypes_are_traced_again(traced):
     assert found.flat.dtype == found.loss.dtype == torch.float32
     assert traced() == 20
     assert_same(found, single.hypergradients(Mixed()), 1e-4)
+
+
+def test_all_traced_values_are_of_one_mode(monkeypatch):
+    """Where each has its own, making them takes most of the time of tracing."""
+    modes = []
+
+    def interpret(graph, examples, **_):
+        values = [node.meta.get("val") for node in graph.graph.nodes]
+        modes.append({value.fake_mode for value in [*values, *examples] if isinstance(value, FakeTensor)})
+        return lambda tensors: list(Interpreter(graph).run(*tensors))
+
+    monkeypatch.setattr(inductor, "compile_fx_inner", interpret)
+    x = torch.ones(2, 3)
+    assert torch.equal(Inductor(pytest.fail)(lambda a: (a + 1).sum(0))(x), torch.full((3,), 4.0))
+    assert [len(each) for each in modes] == [1]
 
 
 # The compilers themselves --------------------------------------------------------------------------------------------

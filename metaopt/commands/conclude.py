@@ -13,6 +13,7 @@ from metaopt.commands.run import Run
 from metaopt.commands.run_dir import read_seconds
 from metaopt.commands.searching import Searched, search_beside
 from metaopt.config.engine import build_objective
+from metaopt.config.start import lineage_notes
 from metaopt.evaluation.records import Comparison
 from metaopt.models.variant import variant
 from metaopt.outer.metrics import MetricsFile, read_metrics
@@ -43,7 +44,8 @@ def conclude(run: Run, tracker: Tracker, console: Console) -> None:
         comparisons: list[Comparison] = []
         searched = None
         if run.config.evaluation.n_tasks:
-            comparisons = evaluate_policy(part.problem, part.policy, _terms(run, notes), console)
+            told = (*lineage_notes(card, part.problem.family), *notes)
+            comparisons = evaluate_policy(part.problem, part.policy, _terms(run, told), console)
             searched = _searched(run, part, comparisons[0], console)
         where = files.of_part(part.name)
         publish(comparisons, searched, part.problem, part.policy, where, console, published, facts)

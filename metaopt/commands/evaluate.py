@@ -32,6 +32,7 @@ from metaopt.config.load import (
     typed,
 )
 from metaopt.config.schema import EvaluateConfig, InnerConfig
+from metaopt.config.start import lineage_notes
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem, horizons_in_words
 from metaopt.outer.state import load_checkpoint
@@ -214,7 +215,7 @@ def differences(card: PolicyCard, problem: InnerProblem) -> tuple[str, ...]:
             f"the splits of {card.tasks} are not those of meta-training (hash {problem.family.split_hash} instead of "
             f"{card.split_hash}): held-out tasks may have been trained on"
         )
-    return tuple(found)
+    return (*found, *lineage_notes(card, problem.family))
 
 
 def _completed(raw: DictConfig, source: Source) -> DictConfig:

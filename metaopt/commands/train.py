@@ -35,6 +35,7 @@ from metaopt.config.build import Job, build_job, build_tracker
 from metaopt.config.device import on_gpu, use_device
 from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
+from metaopt.config.start import with_lineage
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
@@ -135,12 +136,16 @@ def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
     if any(word.lstrip("+").startswith("device=") for word in given_overrides()):
         config = replace(config, device=str(raw.device))  # for this time; the directory keeps what the run began with
     check_shares(config.outer.meta_batch, ranks)
-    job = build_job(config, read_plan(files), warn, _set_up(config))
+    begun = files.checkpoint.exists()
+    # What the run began with is in its checkpoint, so that its file may be gone by now.
+    built = replace(config, outer=replace(config.outer, start=None)) if begun else config
+    job = build_job(built, read_plan(files), warn, _set_up(config))
     if ranks.rank == 0 and not files.plan.exists():
         write_plan(files, job.plan)
-    if files.checkpoint.exists():
-        content, _ = load_checkpoint(files.checkpoint)
+    if begun:
+        content, card = load_checkpoint(files.checkpoint)
         restore_state(job.state, content, files.checkpoint)
+        job = replace(job, card=with_lineage(job.card, card))
     elif files.policy.exists():
         raise PolicyFileError(f"{files.folder} holds a policy but no checkpoint.pt to go on from; start a new run")
     return Run(config, job, files)
@@ -166,7 +171,7 @@ def _opening(run: Run, processes: int) -> str:
     return (
         f"Meta-training {job.card.policy.name} on {job.card.tasks} with {job.card.model['name']}: "
         f"{outer.iterations} iterations of {outer.meta_batch} tasks, {horizons}{where}{begun}."
-        f"\n{job.plan.describe()}\nRun directory: {run.files.folder}"
+        f"{' ' + job.begins if job.begins else ''}\n{job.plan.describe()}\nRun directory: {run.files.folder}"
     )
 
 

@@ -26,6 +26,7 @@ from metaopt.config.families import ModelConfig, TasksConfig, build_family, buil
 from metaopt.config.load import parts_config
 from metaopt.config.mixture import check_mixture
 from metaopt.config.schema import InnerConfig, OuterConfig, TrackingConfig, TrainConfig
+from metaopt.config.start import begin_with, read_start, with_start
 from metaopt.inner.plan import MANY_TASKS, Plan
 from metaopt.inner.reverse import Reverse
 from metaopt.models.objective import Outer
@@ -56,6 +57,7 @@ class Job:
         validations: the fixed meta-validation tasks of each part.
         card: what the policy file will say of itself.
         plan: how hypergradients are computed.
+        begins: with which policy, in a sentence; empty: with none.
     """
 
     parts: dict[str, InnerProblem]
@@ -65,6 +67,7 @@ class Job:
     validations: tuple[Validation, ...]
     card: PolicyCard
     plan: Plan
+    begins: str = ""
 
     @property
     def problem(self) -> InnerProblem:
@@ -98,11 +101,12 @@ def build_job(
         device: where to compute; see `use_device`.
 
     Raises:
-        ConfigError, TaskError, DataError: see there.
+        ConfigError, TaskError, DataError, PolicyFileError: see there.
     """
     settings, parts, outer = config.policy.settings(), parts_config(config.tasks), build_outer(config.outer)
     aim: Outer = config.outer.objective  # type: ignore[assignment]
     check_mixture(parts, settings)
+    start = read_start(config.outer.start, settings, config.inner.horizon)
     problems = {
         name: build_problem(tasks, config.model, config.inner, settings, device, aim)
         for name, tasks in parts.configs.items()
@@ -116,6 +120,7 @@ def build_job(
     policy = Policy(
         settings, model.shapes, model.init, config.inner.horizon, generator(config.seed, "policy"), model.roles, roles
     )
+    begins = "" if start is None else begin_with(start, policy, model)
     policy.to(device, first.dtype)
     check_numbers_of(config.inner, policy)
     whole = first if len(problems) == 1 else Mixture(problems, parts.weights)
@@ -140,7 +145,8 @@ def build_job(
         roles=model.roles,
     )
     state = new_state(policy, outer, generator(config.seed, "meta_train"))
-    return Job(problems, parts.weights, outer, state, validations, card, plan)
+    state.inner_steps = 0 if start is None else start.inner_steps
+    return Job(problems, parts.weights, outer, state, validations, with_start(card, start), plan, begins)
 
 
 def _place(problems: Mapping[str, InnerProblem]) -> None:
@@ -221,7 +227,7 @@ def card_config(config: TrainConfig, plan: Plan) -> dict[str, Any]:
 def build_outer(config: OuterConfig) -> OuterSettings:
     """The settings of the outer loop."""
     settings = asdict(config)
-    del settings["objective"]  # which belongs to the inner problem
+    del settings["objective"], settings["start"]  # which belong to the inner problem and to the policy
     return OuterSettings(**settings)
 
 

@@ -90,9 +90,14 @@ class InnerConfig:
 
 @dataclass
 class OuterConfig:
-    """See `OuterSettings`; `objective` is what hypergradients are of: `loss`, or `error_surrogate` for accuracy."""
+    """See `OuterSettings`.
+
+    `objective` is what hypergradients are of: `loss`, or `error_surrogate` for accuracy; `start` the policy that
+    meta-training begins with, see `read_start`.
+    """
 
     objective: str = "loss"
+    start: Optional[str] = None  # noqa: UP045
     iterations: int = 1000
     meta_batch: int = 16
     lr: float = 0.02

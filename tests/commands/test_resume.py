@@ -188,3 +188,19 @@ def test_threads_are_those_of_the_configuration(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_run_that_began_with_a_policy_goes_on_without_its_file(tmp_path, monkeypatch):
+    roles = ("policy=role", "policy.schedule=off")
+    assert train_small(tmp_path / "first", *roles, "tasks.split_seed=2", "evaluation.n_tasks=0") == 0
+    begins = (*roles, f"outer.start={tmp_path / 'first'}", "evaluation.baselines=[]")
+    assert train_small(tmp_path / "whole", *begins) == 0
+    monkeypatch.setattr(StopRequest, "__call__", lambda self: setattr(self, "signal", signal.SIGTERM) or True)
+    folder = tmp_path / "run"
+    assert train_small(folder, *begins) == 143
+    monkeypatch.undo()
+    (tmp_path / "first").rename(tmp_path / "gone")
+    assert run_train(f"resume={folder}") == 0
+    assert_equal_runs(folder, tmp_path / "whole")
+    notes = json.loads((folder / "results.json").read_text())["notes"]
+    assert any("held-out tasks may have been trained on" in note for note in notes)

@@ -8,6 +8,7 @@ from typing import final
 import torch
 
 from metaopt.tasks.family import check_disjoint, hash_splits
+from metaopt.tasks.images.image_data import Look, check_look, treated
 from metaopt.tasks.images.omniglot_cache import load_images
 from metaopt.tasks.images.omniglot_data import SIDE, find_drawings
 from metaopt.tasks.images.omniglot_splits import default_splits, read_splits
@@ -19,7 +20,7 @@ WHITE = 255
 
 @final
 class Omniglot:
-    """N-way tasks over Omniglot's characters, 28×28, ink 1.0 on paper 0.0.
+    """N-way tasks over Omniglot's characters, 28×28 unless resized, ink 1.0 on paper 0.0.
 
     By default 1100 characters make meta-train, 100 meta-validation and 423 meta-test. All rotations of a character
     lie in one split.
@@ -30,6 +31,7 @@ class Omniglot:
         support: examples per class that the inner loop trains on.
         query: examples per class for the outer loss.
         test: examples per class for the final comparison.
+        size: drawings are resized to size × size, antialiased; None: 28 × 28.
         rotations: whether each character turned by 90, 180 and 270 degrees is a further class.
         download: whether to fetch missing data through torchvision.
         split_files: folder with train.txt, val.txt and test.txt, which list the classes of the splits instead.
@@ -38,8 +40,8 @@ class Omniglot:
 
     Raises:
         DataError: the data or the split files are missing or broken.
-        TaskError: a split has too few classes or a class too few drawings for such tasks, or a character lies in
-            two splits.
+        TaskError: a size is out of range, a split has too few classes or a class too few drawings for such tasks, or a
+            character lies in two splits.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Omniglot:
         support: int = 1,
         query: int = 10,
         test: int = 9,
+        size: int | None = None,
         rotations: bool = True,
         download: bool = False,
         split_files: str | Path | None = None,
@@ -56,9 +59,10 @@ class Omniglot:
         cache: bool = True,
     ) -> None:
         self.name = "omniglot"
-        self.spec = TaskSpec(Kind.classification, (1, SIDE, SIDE), n_way)
-        sizes = WaySizes(n_way, support, query, test)
+        sizes, look = WaySizes(n_way, support, query, test), Look(size)
         check_sizes(self.name, sizes)
+        check_look(self.name, look)
+        self.spec = TaskSpec(Kind.classification, (1, size or SIDE, size or SIDE), n_way)
         listing = find_drawings(root, download)
         names = listing.characters
         classes = (
@@ -71,7 +75,7 @@ class Omniglot:
         self.split_hash = hash_splits(self.name, self.splits)
         images = torch.from_numpy(load_images(root, listing, cache))
         counts = torch.full((len(names),), images.shape[1])
-        bank = ImageBank(images.flatten(0, 1).unsqueeze(1), counts, WHITE)
+        bank = ImageBank(treated(images.flatten(0, 1).unsqueeze(1), look), counts, WHITE)
         remedy = "" if rotations else "or set tasks.rotations=true, which gives more"
         self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
 

@@ -38,6 +38,19 @@ def test_tasks_show_the_drawings_of_their_split(omniglot_root, split_folder):
     assert (family.spec.input_shape, family.spec.output_size) == ((1, 28, 28), 2)
 
 
+def test_resized_drawings_show_the_same(omniglot_root, split_folder):
+    whole, small = (Omniglot(omniglot_root, **SMALL, size=size, split_files=split_folder) for size in (None, 14))
+    assert small.spec.input_shape == (1, 14, 14)
+    assert small.split_hash == whole.split_hash
+    large, little = (f.sample("meta_train", 5, torch.Generator().manual_seed(0)).test for f in (whole, small))
+    assert little.x.shape == (5, 6, 1, 14, 14)
+    assert torch.equal(little.y, large.y)
+    halved = torch.nn.functional.interpolate(large.x.flatten(0, 1), (14, 14), mode="bilinear", antialias=True)
+    torch.testing.assert_close(little.x.flatten(0, 1), halved, rtol=0, atol=1.01 / 255)
+    with pytest.raises(TaskError, match=r"tasks\.size must be 1 or more"):
+        Omniglot(omniglot_root, **SMALL, size=0, split_files=split_folder)
+
+
 def test_rotations_are_further_classes_on_the_side_of_their_character(omniglot_root, split_folder):
     turned = Omniglot(omniglot_root, **SMALL, split_files=split_folder)
     upright = Omniglot(omniglot_root, **SMALL, split_files=split_folder, rotations=False)

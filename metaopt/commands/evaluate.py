@@ -35,8 +35,8 @@ from metaopt.config.schema import EvaluateConfig, InnerConfig
 from metaopt.config.start import lineage_notes
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.outer.problem import InnerProblem, horizons_in_words
-from metaopt.outer.state import load_checkpoint
-from metaopt.policies.file import PolicyCard, load_policy_file
+from metaopt.outer.state import load_best
+from metaopt.policies.file import PolicyCard
 from metaopt.policies.fitting import fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.search.records import Cost
@@ -165,13 +165,7 @@ def load_source(checkpoint: Path) -> Source:
         PolicyFileError: it is none of these, or is damaged.
     """
     path = policy_path(checkpoint)
-    if path.suffix == ".pt":
-        content, card = load_checkpoint(path)
-        tensors = content.get("best")
-    else:
-        tensors, card = load_policy_file(path)
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise PolicyFileError(f"{path} is damaged (no tensors of a policy in it); train the policy again")
+    tensors, card = load_best(path)
     try:
         inner = typed(OmegaConf.create(card.config["inner"]), InnerConfig, "inner")
         budget = card.config["meta_training_inner_steps"]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.models.model import Model
-from metaopt.policies.file import PolicyCard, load_policy_file
+from metaopt.outer.state import load_best
+from metaopt.policies.file import PolicyCard
 from metaopt.policies.fitting import fit_policy
 from metaopt.policies.policy import Policy
 from metaopt.policies.settings import STRENGTHS, PolicySettings
@@ -46,7 +47,8 @@ def read_start(start: str | None, settings: PolicySettings, horizon: int) -> Sta
     """Reads `outer.start`; None where there is none.
 
     Args:
-        start: a run directory, a policy.safetensors, or the name of a policy that comes with metaopt.
+        start: a run directory, a policy.safetensors, a checkpoint.pt (of which the best policy so far), or the name of
+            a policy that comes with metaopt.
         settings: of the policy that is to be meta-trained.
         horizon: number of inner steps that it is to be meta-trained for.
 
@@ -60,9 +62,9 @@ def read_start(start: str | None, settings: PolicySettings, horizon: int) -> Sta
     if not path.is_file():
         raise PolicyFileError(
             f"outer.start={start}: there is no policy at {path}; give the directory of a run that has ended, a "
-            f"policy.safetensors, or one of {', '.join(shipped())}"
+            f"policy.safetensors, a checkpoint.pt, or one of {', '.join(shipped())}"
         )
-    tensors, card = load_policy_file(path)
+    tensors, card = load_best(path)
     theirs, ours = _flat(card.policy), _flat(settings)
     different = [f"policy.{key}={_written(theirs[key])}" for key in theirs if theirs[key] != ours.get(key, theirs)]
     if different:

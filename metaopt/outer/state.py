@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metaopt.errors import PolicyFileError
 from metaopt.files import write_bytes
 from metaopt.outer.flat import flatten
 from metaopt.outer.problem import OuterSettings
-from metaopt.policies.file import PolicyCard
+from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.policy import Policy
 from metaopt.trees import cloned, on_cpu
 from metaopt.types import Params
@@ -137,6 +138,21 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], PolicyCard]:
         return content, card
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path} is damaged ({error}); start the run again in another run_dir") from error
+
+
+def load_best(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
+    """The best policy so far of a checkpoint, or that of a policy file, and its card.
+
+    Raises:
+        PolicyFileError: see `load_checkpoint` and `load_policy_file`.
+    """
+    if path.suffix != ".pt":
+        return load_policy_file(path)
+    content, card = load_checkpoint(path)
+    tensors = content.get("best")
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise PolicyFileError(f"{path} is damaged (no tensors of a policy in it); train the policy again")
+    return tensors, card
 
 
 def restore_state(state: MetaState, content: dict[str, Any], path: Path) -> None:

@@ -5,6 +5,7 @@ from metaopt.config.build import build_job
 from metaopt.config.load import train_config
 from metaopt.config.start import LINEAGE, begin_with, lineage_notes, read_start
 from metaopt.errors import ConfigError, PolicyFileError
+from metaopt.outer.state import save_state
 from metaopt.policies.file import load_policy_file, save_policy
 from metaopt.policies.policy import Policy
 
@@ -57,6 +58,14 @@ def test_it_begins_with_the_numbers_of_the_file(build, learned):
 def test_a_run_directory_will_do(build, learned):
     job = build(*ROLES, f"outer.start={learned.parent}")
     torch.testing.assert_close(parameters(job), load_policy_file(learned)[0], rtol=0, atol=0)
+
+
+def test_of_a_checkpoint_it_is_the_best_policy_so_far(build, learned, tmp_path):
+    state = moved(build(*ROLES)).state
+    state.best = {name: value + 1.0 for name, value in parameters(build(*ROLES)).items()}
+    save_state(tmp_path / "checkpoint.pt", state, load_policy_file(learned)[1])
+    job = build(*ROLES, f"outer.start={tmp_path}/checkpoint.pt")
+    torch.testing.assert_close(parameters(job), state.best, rtol=0, atol=0)
 
 
 def test_it_begins_with_nothing_unless_told_to(build):

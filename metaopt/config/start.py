@@ -126,10 +126,11 @@ def lineage_notes(card: PolicyCard, family: TaskFamily) -> tuple[str, ...]:
     notes = []
     for known in _lineage(card):
         note = f"meta-training began with a policy that had been meta-trained on {known['tasks']}"
-        if known["tasks"] == family.name and known["split_hash"] != family.split_hash:
+        parts = known["tasks"].split(" + ")  # of a mixture, whose hash is none of theirs
+        if family.name in parts and known["split_hash"] != family.split_hash:
             note += (
-                f", with other splits (hash {known['split_hash']} instead of {family.split_hash}): held-out tasks may "
-                "have been trained on"
+                f", whose splits may be others (hash {known['split_hash']} instead of {family.split_hash}): held-out "
+                "tasks may have been trained on"
             )
         notes.append(note)
     return tuple(notes)

@@ -175,6 +175,14 @@ def test_splits_that_differ_are_told(build, learned):
     assert "held-out tasks may have been trained on" in note
 
 
+@pytest.mark.parametrize(("tasks", "warned"), [("digits + sinusoid", True), ("omniglot", False)])
+def test_a_part_of_a_mixture_may_have_seen_what_is_held_out(tasks, warned, build, learned):
+    job = build(*ROLES, f"outer.start={learned}")
+    job.card.config[LINEAGE] = [{"tasks": tasks, "split_hash": "0123456789abcdef"}]
+    (note,) = lineage_notes(job.card, job.problem.family)
+    assert ("held-out tasks may have been trained on" in note) == warned
+
+
 @pytest.mark.parametrize("found", ["x", [1], [{}], [{"tasks": 1, "split_hash": "x"}], {"tasks": "digits"}])
 def test_what_a_foreign_card_says_of_it_does_no_harm(found, build, learned):
     card = load_policy_file(learned)[1]

@@ -133,9 +133,18 @@ def build_job(
     _place(problems)
     plan = plan or plan_for(config, first, policy, validations[0])
     problems = {name: with_plan(problem, plan, config.inner, warn, aim) for name, problem in problems.items()}
+    card = with_start(_card(config, problems, plan), start)
+    state = new_state(policy, outer, generator(config.seed, "meta_train"))
+    if start is not None:
+        state.inner_steps = start.inner_steps
+    return Job(problems, parts.weights, outer, state, validations, card, plan, begins)
+
+
+def _card(config: TrainConfig, problems: Mapping[str, InnerProblem], plan: Plan) -> PolicyCard:
     families = {name: problem.family for name, problem in problems.items()}
-    card = PolicyCard(
-        policy=settings,
+    model = next(iter(problems.values())).model
+    return PolicyCard(
+        policy=config.policy.settings(),
         horizon=config.inner.horizon,
         model=model.spec,
         parameters={name: tuple(shape) for name, shape in model.shapes.items()},
@@ -144,9 +153,6 @@ def build_job(
         config=card_config(config, plan),
         roles=model.roles,
     )
-    state = new_state(policy, outer, generator(config.seed, "meta_train"))
-    state.inner_steps = 0 if start is None else start.inner_steps
-    return Job(problems, parts.weights, outer, state, validations, with_start(card, start), plan, begins)
 
 
 def _place(problems: Mapping[str, InnerProblem]) -> None:

@@ -95,6 +95,14 @@ def outcome(path, original):
     return "equal"
 
 
+def measured(path, original):
+    """`outcome`, and the bytes that it took at most."""
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    result = outcome(path, original)
+    return result, tracemalloc.get_traced_memory()[1] - before
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens_to_a_file_it_is_loaded_as_it_was_or_refused(originals, tmp_path, seed):
     rng = random.Random(seed)
@@ -110,13 +118,12 @@ def test_whatever_happens_to_a_file_it_is_loaded_as_it_was_or_refused(originals,
             data = mutated(original.data, rng)
             path = tmp_path / f"{trial}.safetensors"  # writing over a file takes many times longer
             path.write_bytes(data)
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            found[outcome(path, original)] += 1
-            taken = tracemalloc.get_traced_memory()[1] - before
-            assert taken < 10 * len(data) + 2**18, (
-                trial
-            )  # of what Python allocates; see test_file_bombs.py for the rest
+            bound = 10 * len(data) + 2**18  # of what Python allocates; see test_file_bombs.py for the rest
+            result, taken = measured(path, original)
+            if taken > bound:  # by the file, each time; by something else in this process (a thread, a finalizer), once
+                result, taken = measured(path, original)
+            assert taken < bound, trial
+            found[result] += 1
             path.unlink()
     finally:
         tracemalloc.stop()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from papers import ROWS, Row
+from papers import ROWS, Row, Training
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -103,8 +103,7 @@ def _measured(row: Row, found: dict[int, dict[str, Any]]) -> Measured:
 
 def results(row: Row, seed: int, out: Path, overrides: list[str]) -> list[dict[str, Any]]:
     """The content of the results.json that answers a row, and of results_inductive.json where there is one."""
-    trained = out / (row.trained_as or row.name) / f"seed-{seed}"
-    run(seed, trained, [*row.train, *overrides])
+    trained = meta_train(row.training, seed, out, overrides)
     if not row.evaluate:
         return _records(trained)
     folder = out / row.name / f"seed-{seed}"
@@ -113,6 +112,14 @@ def results(row: Row, seed: int, out: Path, overrides: list[str]) -> list[dict[s
         shutil.rmtree(folder, ignore_errors=True)  # an evaluation that was interrupted begins again
         script("evaluate.py", [f"checkpoint={trained}", f"run_dir={folder}", f"seed={seed}", *row.evaluate])
     return _records(folder)
+
+
+def meta_train(training: Training, seed: int, out: Path, overrides: list[str]) -> Path:
+    """The folder of a run, made if need be, after the one that it begins with."""
+    folder = out / training.name / f"seed-{seed}"
+    start = [f"outer.start={meta_train(training.start, seed, out, overrides)}"] if training.start else []
+    run(seed, folder, [*training.words, *start, *overrides])
+    return folder
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
@@ -128,10 +135,17 @@ def statistics(record: dict[str, Any]) -> str:
 
 def command(row: Row) -> str:
     """What to type for one seed of a row."""
-    train = f"python train_meta.py {shlex.join(row.train)} seed=0"
-    if not row.evaluate:
-        return train
-    return f"{train} run_dir=RUN && python evaluate.py checkpoint=RUN {shlex.join(row.evaluate)}"
+    trainings = [row.training]
+    while start := trainings[0].start:
+        trainings.insert(0, start)
+    lines = []
+    for i, training in enumerate(trainings):
+        begun = [f"outer.start=RUN_{i}"] if i else []
+        used = [f"run_dir=RUN_{i + 1}"] if training is not row.training or row.evaluate else []
+        lines.append(shlex.join(["python", "train_meta.py", *training.words, *begun, *used, "seed=0"]))
+    if row.evaluate:
+        lines.append(shlex.join(["python", "evaluate.py", f"checkpoint=RUN_{len(trainings)}", *row.evaluate]))
+    return " && ".join(lines)
 
 
 def number(row: Row, value: float) -> str:

@@ -50,7 +50,7 @@ def commands(monkeypatch):
 
 @pytest.mark.parametrize("row", papers.ROWS, ids=lambda row: row.name)
 def test_the_run_of_each_row_is_of_what_the_row_says(row):
-    config = train_config(settings("train", row.train))
+    config = train_config(settings("train", row.training.words))
     check_engine(config.policy.settings(), config.inner)
     assert config.policy.name == row.method
     assert row.table.startswith(config.tasks.name)
@@ -62,7 +62,6 @@ def test_the_run_of_each_row_is_of_what_the_row_says(row):
         scored = evaluate_config(raw)
         shots = scored.tasks.support
         assert scored.n_tasks >= 600
-        assert ROWS[row.trained_as].train == row.train
     assert row.table.endswith(f"_{shots}shot")
     if row.measure == "accuracy":
         assert f"_{config.tasks.n_way}way_" in row.table
@@ -104,7 +103,7 @@ def test_what_is_finished_is_read_and_what_was_interrupted_is_gone_on_with(comma
     measured = published.measure(row, [0, 1], tmp_path, ["threads=1"])
     first, second = commands
     assert first[1][:3] == [f"run_dir={tmp_path / row.name / 'seed-0'}", "seed=0", "tracking=none"]
-    assert first[1][3:] == [*row.train, "threads=1"]
+    assert first[1][3:] == [*row.training.words, "threads=1"]
     assert second[1] == [f"resume={interrupted}"]
     again = published.measure(row, [0, 1], tmp_path, ["threads=2"])
     assert len(commands) == 2
@@ -128,6 +127,36 @@ def test_one_training_serves_the_rows_that_only_evaluate(commands, tmp_path):
         assert words[0] == f"checkpoint={trained}"
         assert {"seed=3", f"tasks.support={shots}"} <= set(words)
         assert f"run_dir={tmp_path}/sinusoid_frequency_{shots}shot/meta_sgd/seed-3" in words
+
+
+def test_a_run_that_begins_with_another_ones_policy_comes_after_it(commands, tmp_path):
+    for shots in (1, 5):
+        published.meta_train(ROWS[f"omniglot_5way_{shots}shot/meta_sgd"].training, 3, tmp_path, ["tasks.root=x"])
+    names = ("omniglot_5way_5shot/meta_sgd_16x16", "omniglot_5way_5shot/meta_sgd", "omniglot_5way_1shot/meta_sgd")
+    folders = [tmp_path / name / "seed-3" for name in names]
+    assert [words[0] for _, words in commands] == [f"run_dir={folder}" for folder in folders]
+    begun = [[word for word in words if word.startswith("outer.start=")] for _, words in commands]
+    assert begun == [[], [f"outer.start={folders[0]}"], [f"outer.start={folders[1]}"]]
+    assert all({"seed=3", "tasks.root=x"} <= set(words) for _, words in commands)
+
+
+def test_what_is_to_be_typed_for_a_row_names_all_of_its_runs():
+    lines = published.command(ROWS["omniglot_5way_1shot/meta_sgd"]).split(" && ")
+    names = [[word for word in line.split() if "RUN" in word] for line in lines]
+    assert names == [["run_dir=RUN_1"], ["outer.start=RUN_1", "run_dir=RUN_2"], ["outer.start=RUN_2"]]
+    assert [line.split()[2] for line in lines] == [f"experiment=omniglot_5way_{n}shot" for n in (5, 5, 1)]
+    lines = published.command(ROWS["sinusoid_frequency_10shot/meta_sgd"]).split(" && ")
+    names = [[word for word in line.split() if "RUN" in word] for line in lines]
+    assert names == [["run_dir=RUN_1"], ["checkpoint=RUN_1"]]
+
+
+@pytest.mark.parametrize("row", papers.ROWS, ids=lambda row: row.name)
+def test_a_policy_that_another_run_begins_with_is_of_the_same_kind(row):
+    training = row.training
+    while training.start:
+        own, before = (train_config(settings("train", each.words)) for each in (training, training.start))
+        assert (own.policy.settings(), own.model) == (before.policy.settings(), before.model)
+        training = training.start
 
 
 def test_tables_show_ours_beside_the_papers():

@@ -100,7 +100,7 @@ SMALL = Training(
 )
 GOES_ON = ("outer.lr=0.005", "outer.init_lr=0.0015")
 FIVE_SHOT = _omniglot(5, 5, "meta_sgd", 99.93, LI, "outer.iterations=4100", *GOES_ON, start=SMALL)
-ONE_SHOT = _omniglot(5, 1, "meta_sgd", 99.53, LI, "outer.iterations=2300", *GOES_ON, start=FIVE_SHOT.training)
+ONE_SHOT = _omniglot(5, 1, "meta_sgd", 99.53, LI, "outer.iterations=1000", *GOES_ON, start=FIVE_SHOT.training)
 
 ROWS: tuple[Row, ...] = (
     _sinusoid(5, "maml", 0.686),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -40,9 +39,17 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[
     Yields:
         A function that advances the bar.
     """
+    lines, done = _Lines(console, title, total), 0
     with _bar(console, transient=True) as progress:
         bar = progress.add_task(title, total=total, text="")
-        yield lambda n: progress.update(bar, advance=n)
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            progress.update(bar, completed=done)
+            lines.say(done)
+
+        yield advance
 
 
 class MetaTrainingProgress:
@@ -55,15 +62,13 @@ class MetaTrainingProgress:
     """
 
     def __init__(self, console: Console, iterations: int, done: int) -> None:
-        self._console = console
         self._iterations = iterations
-        self._first = done
         self._progress = _bar(console, transient=False)
         self._bar = self._progress.add_task("meta-training", total=iterations, completed=done, text="")
         self._smooth: float | None = None
         self._validation: float | None = None
         self._dropped = 0
-        self._began = self._last_line = time.monotonic()
+        self._lines = _Lines(console, "meta-training", iterations, done)
 
     def __enter__(self) -> MetaTrainingProgress:
         self._progress.start()
@@ -81,11 +86,8 @@ class MetaTrainingProgress:
             self._smooth = loss if self._smooth is None else 0.9 * self._smooth + 0.1 * loss
         self._dropped += record.get("dropped", 0)
         self._progress.update(self._bar, completed=record["iteration"], text=self._text())
-        now = time.monotonic()
         is_last = record["iteration"] == self._iterations and record["kind"] == "meta_validation"
-        if not self._console.is_terminal and (now - self._last_line > SECONDS_BETWEEN_LINES or is_last):
-            self._last_line = now
-            self._print_line(record["iteration"], now - self._began)
+        self._lines.say(record["iteration"], self._text(), at_once=is_last)
 
     def _text(self) -> str:
         words = [
@@ -97,12 +99,34 @@ class MetaTrainingProgress:
             words.append(f"dropped {self._dropped}")
         return ", ".join(words)
 
-    def _print_line(self, iteration: int, seconds: float) -> None:
-        left = (self._iterations - iteration) * seconds / max(1, iteration - self._first)
-        print(
-            f"meta-training {iteration}/{self._iterations}: {self._text()}, {left:.0f} s left", file=self._console.file
-        )
-        sys.stdout.flush()
+
+class _Lines:
+    """How far something is, now and then, where there is no terminal to draw a bar on.
+
+    Args:
+        console: to whose file it is written.
+        title: of what is under way.
+        total: how much of it there is.
+        first: how much was done before.
+    """
+
+    def __init__(self, console: Console, title: str, total: int, first: int = 0) -> None:
+        self._console = console
+        self._title = title
+        self._total = total
+        self._first = first
+        self._began = self._last = time.monotonic()
+
+    def say(self, done: int, text: str = "", at_once: bool = False) -> None:
+        """Writes a line if it is time for one, or `at_once`; `text` comes before the time that is left."""
+        now = time.monotonic()
+        drawn = self._console.is_terminal or self._console.quiet
+        if drawn or not (at_once or now - self._last > SECONDS_BETWEEN_LINES):
+            return
+        self._last = now
+        left = (self._total - done) * (now - self._began) / max(1, done - self._first)
+        words = f"{text}, " if text else ""
+        print(f"{self._title} {done}/{self._total}: {words}{left:.0f} s left", file=self._console.file, flush=True)
 
 
 def _bar(console: Console, transient: bool) -> Progress:

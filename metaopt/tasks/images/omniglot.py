@@ -33,6 +33,8 @@ class Omniglot:
         test: examples per class for the final comparison.
         size: drawings are resized to size × size, antialiased; None: 28 × 28.
         rotations: whether each character turned by 90, 180 and 270 degrees is a further class.
+        rotations_meet: whether two rotations of a character can be classes of one task. Not in the tasks of MAML's and
+            MAML++'s code: a symmetrical character's could not be told apart.
         download: whether to fetch missing data through torchvision.
         split_files: folder with train.txt, val.txt and test.txt, which list the classes of the splits instead.
         split_seed: decides the default split; independent of every other seed.
@@ -53,6 +55,7 @@ class Omniglot:
         test: int = 9,
         size: int | None = None,
         rotations: bool = True,
+        rotations_meet: bool = False,
         download: bool = False,
         split_files: str | Path | None = None,
         split_seed: int = 0,
@@ -76,8 +79,10 @@ class Omniglot:
         images = torch.from_numpy(load_images(root, listing, cache))
         counts = torch.full((len(names),), images.shape[1])
         bank = ImageBank(treated(images.flatten(0, 1).unsqueeze(1), look), counts, WHITE)
-        remedy = "" if rotations else "or set tasks.rotations=true, which gives more"
-        self._sampler = WaySampler(self.name, bank, classes, sizes, remedy)
+        settings = {"tasks.rotations": rotations, "tasks.rotations_meet": rotations_meet}
+        missing = [f"{name}=true" for name, on in settings.items() if not on]
+        remedy = f"or set {' and '.join(missing)}, which gives more" if missing else ""
+        self._sampler = WaySampler(self.name, bank, classes, sizes, remedy, rotations_meet)
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks; see `WaySampler.sample`. Drawings are turned as they are drawn, which keeps memory small."""

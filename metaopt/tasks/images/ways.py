@@ -80,10 +80,11 @@ class WaySampler:
         classes: by split, its classes.
         sizes: size of a task.
         remedy: how this family gives more classes, for the error; such as "or set tasks.rotations=true".
+        meet: whether two orientations of a subject can be classes of one task.
 
     Raises:
-        TaskError: a split has fewer classes than `n_way`, a class has fewer images than support, query and test
-            need together, or a size is not positive.
+        TaskError: a split has fewer classes than `n_way`, or fewer subjects where they don't `meet`; a class has fewer
+            images than support, query and test need together; or a size is not positive.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class WaySampler:
         classes: Mapping[Split, Sequence[ImageClass]],
         sizes: WaySizes,
         remedy: str = "",
+        meet: bool = True,
     ) -> None:
         check_sizes(family, sizes)
-        check_fit(family, bank.counts, classes, sizes, remedy)
+        check_fit(family, bank.counts, classes, sizes, remedy, meet)
         self._sizes = sizes
         self._white = bank.white
         self._counts = bank.counts
@@ -106,6 +108,7 @@ class WaySampler:
         self._rows = bank.images.flatten(1)
         self._classes = {split: torch.tensor(list(members)) for split, members in classes.items()}
         self._turns = any(member.turns for members in classes.values() for member in members)
+        self._meet = meet
 
     def sample(self, split: Split, n: int, generator: torch.Generator) -> TaskBatch:
         """Draw `n` tasks: distinct classes, and in each class distinct images for support, query and test.
@@ -133,7 +136,12 @@ class WaySampler:
         """Distinct classes in random order, [tasks, n_way, 2]: subject and turns."""
         classes = self._classes[split]
         keys = torch.rand(n, len(classes), generator=generator)
-        return classes[keys.topk(self._sizes.n_way).indices]
+        if self._meet:
+            return classes[keys.topk(self._sizes.n_way).indices]
+        # So many hold n_way subjects, whichever they are.
+        enough = min(len(ORIENTATIONS) * (self._sizes.n_way - 1) + 1, len(classes))
+        drawn = classes[keys.topk(enough).indices]
+        return drawn[torch.arange(n).unsqueeze(1), first_of_each(drawn[..., 0], self._sizes.n_way)]
 
     def _draw_examples(self, subjects: Tensor, generator: torch.Generator) -> Tensor:
         """Distinct examples of each subject, [tasks, n_way, support + query + test]."""
@@ -158,6 +166,20 @@ class WaySampler:
         labels = torch.arange(n_way, device=images.device).repeat_interleave(examples).repeat(n, 1)
         # Scaled last, because bytes are quicker to rearrange.
         return Batch(images.reshape(n, n_way * examples, *self._shape).float().div_(self._white), labels)
+
+
+def first_of_each(subjects: Tensor, n: int) -> Tensor:
+    """Where, from left to right, the first `n` different subjects of each row are first met.
+
+    Args:
+        subjects: [tasks, drawn]; at least `n` different ones in each row.
+        n: number of subjects.
+
+    Returns:
+        Columns, [tasks, n], in ascending order.
+    """
+    again = (subjects.unsqueeze(2) == subjects.unsqueeze(1)).tril(-1).any(2)
+    return again.sort(dim=1, stable=True).indices[:, :n]
 
 
 def turned(images: Tensor, turns: Tensor) -> Tensor:
@@ -191,7 +213,12 @@ def check_sizes(family: str, sizes: WaySizes) -> None:
 
 
 def check_fit(
-    family: str, counts: Tensor, classes: Mapping[Split, Sequence[ImageClass]], sizes: WaySizes, remedy: str = ""
+    family: str,
+    counts: Tensor,
+    classes: Mapping[Split, Sequence[ImageClass]],
+    sizes: WaySizes,
+    remedy: str = "",
+    meet: bool = True,
 ) -> None:
     """Make sure that there are classes and images enough, before any image is read.
 
@@ -201,16 +228,19 @@ def check_fit(
         classes: by split, its classes.
         sizes: size of a task.
         remedy: how this family gives more classes.
+        meet: whether two orientations of a subject can be classes of one task.
 
     Raises:
-        TaskError: a split has fewer classes than `n_way`, or a class has fewer images than support, query and test
-            need together.
+        TaskError: a split has fewer classes than `n_way`, or fewer subjects where they don't `meet`; or a class has
+            fewer images than support, query and test need together.
     """
-    fewest = min(len(members) for members in classes.values())
+    available = {split: len(set(cs) if meet else {c.subject for c in cs}) for split, cs in classes.items()}
+    fewest = min(available.values())
     if fewest < sizes.n_way:
-        found = ", ".join(f"{split} has {len(members)}" for split, members in classes.items())
+        found = ", ".join(f"{split} has {count}" for split, count in available.items())
+        things = "classes" if meet else "classes, turned ones not counted,"
         raise TaskError(
-            f"{family}: tasks.n_way={sizes.n_way} needs {sizes.n_way} classes in each split, but {found}; "
+            f"{family}: tasks.n_way={sizes.n_way} needs {sizes.n_way} {things} in each split, but {found}; "
             f"lower tasks.n_way to {fewest} or less{' ' + remedy if remedy else ''}"
         )
 

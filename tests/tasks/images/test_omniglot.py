@@ -60,6 +60,14 @@ def test_rotations_are_further_classes_on_the_side_of_their_character(omniglot_r
     assert turned.split_hash != upright.split_hash
 
 
+def test_rotations_of_a_character_meet_in_a_task_only_if_they_are_asked_to(omniglot_root, split_folder):
+    sizes = SMALL | {"n_way": 3}
+    with pytest.raises(TaskError, match=r"tasks\.n_way=3 .*meta_validation has 2.*or set tasks\.rotations_meet=true"):
+        Omniglot(omniglot_root, **sizes, split_files=split_folder)
+    family = Omniglot(omniglot_root, **sizes, split_files=split_folder, rotations_meet=True)
+    assert family.sample("meta_validation", 1, torch.Generator()).support.x.shape[1] == 3
+
+
 def test_the_hash_changes_with_the_split_files(omniglot_root, split_folder):
     reference = Omniglot(omniglot_root, **SMALL, split_files=split_folder).split_hash
     assert Omniglot(omniglot_root, **SMALL | {"query": 1}, split_files=split_folder).split_hash == reference

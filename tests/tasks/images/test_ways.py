@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -61,7 +63,8 @@ def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
     counts = torch.tensor(data.draw(st.lists(st.integers(least, least + 4), min_size=SUBJECTS, max_size=SUBJECTS)))
     classes = thirds(range(data.draw(st.integers(1, 4), label="orientations")))
     channels = data.draw(st.sampled_from((1, 3)), label="channels")
-    sampler = WaySampler("letters", legible_bank(counts, channels), classes, sizes)
+    meet = data.draw(st.booleans(), label="whether orientations of a subject meet")
+    sampler = WaySampler("letters", legible_bank(counts, channels), classes, sizes, meet=meet)
     split = data.draw(st.sampled_from(SPLITS))
     n = data.draw(st.integers(1, 3), label="tasks")
     tasks = sampler.sample(split, n, torch.Generator().manual_seed(data.draw(st.integers(0, 1000), label="seed")))
@@ -82,6 +85,7 @@ def test_tasks_have_distinct_classes_disjoint_images_and_labels_that_fit(data):
         drawn = [next(iter(members)) for members in shown.values()]
         assert len(set(drawn)) == sizes.n_way, "a class has two labels"
         assert set(drawn) <= set(classes[split]), "a class of another split"
+        assert meet or len({member.subject for member in drawn}) == sizes.n_way, "a subject meets itself, turned"
         for label, member in enumerate(drawn):
             assert len(examples[label]) == len(set(examples[label])) == least, "an image comes twice"
             assert max(examples[label]) < counts[member.subject], "an image of another class"
@@ -97,6 +101,23 @@ def test_every_class_takes_every_label_and_every_image_every_role():
         }
         expected = {(ImageClass(s), e, label) for s in range(5) for e in range(counts[s]) for label in (0, 1)}
         assert seen == expected
+
+
+def test_orientations_that_may_not_meet_are_each_as_frequent_and_change_only_tasks_in_which_they_would():
+    bank = legible_bank(torch.full((SUBJECTS,), 3))
+    tasks = {}
+    for meet in (True, False):
+        sampler = WaySampler("letters", bank, thirds(range(4)), WaySizes(2, 1, 1, 1), meet=meet)
+        support = sampler.sample("meta_train", 4000, torch.Generator().manual_seed(0)).support
+        tasks[meet] = [[read(image)[0] for image in images] for images in support.x]
+    met = [pair[0].subject == pair[1].subject for pair in tasks[True]]
+    assert 0.1 < sum(met) / len(met) < 0.22  # 3 of 19
+    for before, now, was_met in zip(tasks[True], tasks[False], met, strict=True):
+        assert (before == now) is not was_met
+        assert before[0] == now[0]
+    counts = Counter(member for pair in tasks[False] for member in pair)
+    assert len(counts) == 20
+    assert all(300 < count < 500 for count in counts.values()), counts  # 400 expected, of a standard deviation of 20
 
 
 def test_the_splits_of_one_sampler_share_no_image():
@@ -130,6 +151,13 @@ def test_too_many_ways_name_the_setting_the_splits_and_the_remedy():
     ):
         assert part in text
     assert "\n" not in text
+
+
+def test_too_many_ways_where_orientations_may_not_meet_count_subjects():
+    bank = legible_bank(torch.full((SUBJECTS,), 3))
+    WaySampler("letters", bank, thirds(range(4)), WaySizes(5, 1, 1, 1), meet=False)
+    with pytest.raises(TaskError, match=r"tasks\.n_way=6 needs 6 .*turned ones not counted.* meta_train has 5,.* to 5 "):
+        WaySampler("letters", bank, thirds(range(4)), WaySizes(6, 1, 1, 1), meet=False)
 
 
 def test_too_many_examples_name_the_settings_and_the_smallest_class():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from typing import Protocol, final
@@ -166,6 +167,9 @@ def from_environment() -> Alone | Processes:
     _, count = place()
     if count == 1:
         return Alone()
+    # Its functions' default arguments are the group that there is when it is imported, as torch.compile does. With them
+    # the group and its threads would outlive `close`, and a thread that meets Python's end aborts the process.
+    importlib.import_module("torch.distributed.nn.functional")
     nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     try:
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo")

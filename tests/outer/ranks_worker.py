@@ -1,5 +1,6 @@
 """What two processes are compared with one on; run as a script, it is one of the two."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -115,9 +116,15 @@ def scenarios(ranks):
     }
 
 
+def threads():
+    """Names of this process's threads; none where the system does not tell."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
 def main(folder):
     torch.set_num_threads(1)
     ranks = from_environment()
+    importlib.import_module("torch.distributed.nn.functional")  # as torch.compile does; it would keep the group
     found = scenarios(ranks)
     if ranks.rank == 1:
         torch.save(found, folder / "1.pt")
@@ -126,6 +133,9 @@ def main(folder):
         ranks.sum(torch.zeros(1))
     except MetaTrainingError as error:
         found["left_alone"] = str(error)
+    found["threads"] = threads()
+    ranks.close()
+    found["threads_of_closed"] = threads()
     torch.save(found, folder / "0.pt")
 
 

@@ -117,6 +117,12 @@ def test_a_process_that_is_gone_is_an_error_and_no_wait(both):
     assert "one of the 2 processes is gone" in both[0]["left_alone"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not tell its threads")
+def test_closing_ends_the_threads_that_talk(both):
+    assert any("gloo" in name for name in both[0]["threads"])
+    assert not any("gloo" in name for name in both[0]["threads_of_closed"])
+
+
 def test_without_torchrun_a_process_is_alone(monkeypatch):
     for variables in ({}, {"WORLD_SIZE": "1", "RANK": "0"}):
         for name in ("RANK", "WORLD_SIZE"):

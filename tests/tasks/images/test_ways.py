@@ -156,7 +156,7 @@ def test_too_many_ways_name_the_setting_the_splits_and_the_remedy():
 def test_too_many_ways_where_orientations_may_not_meet_count_subjects():
     bank = legible_bank(torch.full((SUBJECTS,), 3))
     WaySampler("letters", bank, thirds(range(4)), WaySizes(5, 1, 1, 1), meet=False)
-    with pytest.raises(TaskError, match=r"tasks\.n_way=6 needs 6 .*turned ones not counted.* meta_train has 5,.* to 5 "):
+    with pytest.raises(TaskError, match=r"tasks\.n_way=6 needs 6 .*turned ones not counted.*_train has 5,.* to 5 "):
         WaySampler("letters", bank, thirds(range(4)), WaySizes(6, 1, 1, 1), meet=False)
 
 

@@ -168,7 +168,7 @@ def from_environment() -> Alone | Processes:
     if count == 1:
         return Alone()
     # Its functions' default arguments are the group that there is when it is imported, as torch.compile does. With them
-    # the group and its threads would outlive `close`, and a thread that meets Python's end aborts the process.
+    # the group and its threads would outlive `close`, and a thread that meets Python's end can abort the process.
     importlib.import_module("torch.distributed.nn.functional")
     nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     try:

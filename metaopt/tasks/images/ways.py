@@ -234,7 +234,7 @@ def check_fit(
         TaskError: a split has fewer classes than `n_way`, or fewer subjects where they don't `meet`; or a class has
             fewer images than support, query and test need together.
     """
-    available = {split: len(set(cs) if meet else {c.subject for c in cs}) for split, cs in classes.items()}
+    available = {split: len(cs if meet else {c.subject for c in cs}) for split, cs in classes.items()}
     fewest = min(available.values())
     if fewest < sizes.n_way:
         found = ", ".join(f"{split} has {count}" for split, count in available.items())

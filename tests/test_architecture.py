@@ -111,11 +111,6 @@ def test_the_graph_is_the_real_one(graph):
     assert len(graph) > 50
 
 
-def test_no_module_has_more_than_300_lines():
-    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in files().items()}
-    assert {module: length for module, length in lengths.items() if length > 300} == {}
-
-
 def test_the_checks_find_an_upward_import_and_name_both_modules():
     graph = {"metaopt.inner.unroll": {"metaopt.outer.loop"}, "metaopt.outer.loop": set()}
     assert upward(graph) == ["metaopt.inner.unroll imports metaopt.outer.loop, which ranks above it"]

@@ -35,9 +35,9 @@ def main() -> None:
     print(matched(results))
 
 
-def searched(seed: int, policy: Path, words: list[str]) -> dict[str, Any]:
-    """The results of searching beside one policy."""
-    folder = policy.with_name(f"{policy.name}-searched")
+def searched(seed: int, policy: Path, words: list[str], name: str = "searched") -> dict[str, Any]:
+    """The results of searching beside one policy, in a folder of that name beside it."""
+    folder = policy.with_name(f"{policy.name}-{name}")
     check_same(folder, words)
     if not (folder / "report.html").exists():  # which an evaluation writes last
         script("evaluate.py", [f"checkpoint={policy}", f"run_dir={folder}", f"seed={seed}", *words])

@@ -64,7 +64,7 @@ def _told(run: Run, sharpening: Sharpening, tracker: Tracker, console: Console) 
     """Says what sharpening cost, in the metrics too; the card of the policy of one choice."""
     state = run.job.state
     record = sharpening.record(state.iteration)
-    metrics = MetricsFile(run.files.metrics, state.metrics_bytes)  # what an earlier attempt to conclude wrote goes
+    metrics = MetricsFile(run.files.metrics, state.metrics)  # what an earlier attempt to conclude wrote goes
     metrics.write(record)
     metrics.close()
     tracker.log(record, state.iteration)

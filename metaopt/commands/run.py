@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from metaopt.commands.lock import DirectoryLock
 from metaopt.commands.run_dir import RunFiles
 from metaopt.config.build import Job
 from metaopt.config.schema import TrainConfig
@@ -12,11 +13,19 @@ from metaopt.policies.file import PolicyCard
 
 @dataclass(frozen=True)
 class Run:
-    """A checked run that has its directory and stands where its last checkpoint left it."""
+    """A checked run that has its directory and stands where its last checkpoint left it.
+
+    Attributes:
+        config: what it was asked for.
+        job: what it is made of.
+        files: where they lie.
+        lock: on the directory; None: another process of the same run holds it.
+    """
 
     config: TrainConfig
     job: Job
     files: RunFiles
+    lock: DirectoryLock | None = None
 
     @property
     def spent(self) -> int:

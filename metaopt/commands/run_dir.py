@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metaopt.errors import RunDirError
-from metaopt.files import remove_leftovers, write_new_text, write_text
+from metaopt.files import write_new_text, write_text
 from metaopt.inner.plan import Plan
 
 HYDRA_FILES = frozenset({"multirun.yaml"})
@@ -139,7 +139,7 @@ def claim(folder: Path, config: str) -> RunFiles:
 
 
 def existing_run(folder: Path) -> RunFiles:
-    """The directory of a run that is to be resumed, rid of what a killed writer left half-done.
+    """The directory of a run that is to be resumed.
 
     Raises:
         RunDirError: there is no run in it.
@@ -150,7 +150,6 @@ def existing_run(folder: Path) -> RunFiles:
             f"resume={folder} holds no run (no config.yaml in it): a run that was killed before it wrote this file has "
             "done nothing; start it again, or give the run_dir of a run of train_meta.py"
         )
-    remove_leftovers(folder)
     return files
 
 

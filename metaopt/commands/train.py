@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.console import Console
 from metaopt.commands.conclude import conclude
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
+from metaopt.commands.lock import DirectoryLock
 from metaopt.commands.progress import MetaTrainingProgress, make_console, show_tables
 from metaopt.commands.run import Run
 from metaopt.commands.run_dir import (
@@ -30,6 +31,7 @@ from metaopt.commands.run_dir import (
     write_plan,
     write_seconds,
 )
+from metaopt.commands.same_run import begun_with, check_same_card, record_of
 from metaopt.commands.together import check_devices, check_shares, first_alone, together
 from metaopt.config.build import Job, build_job, build_tracker
 from metaopt.config.device import on_gpu, use_device
@@ -37,9 +39,10 @@ from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
 from metaopt.config.start import with_lineage
 from metaopt.errors import ConfigError, PolicyFileError
+from metaopt.files import remove_leftovers
 from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
-from metaopt.outer.metrics import MetricsFile, Record
+from metaopt.outer.metrics import MetricsFile, Record, kept_bytes
 from metaopt.outer.mixture import counts_of
 from metaopt.outer.problem import horizons_in_words
 from metaopt.outer.ranks import Ranks, from_environment
@@ -69,9 +72,13 @@ def train(raw: DictConfig) -> int:
 
 
 def _train(raw: DictConfig, ranks: Ranks) -> int:
+    with ExitStack() as held:
+        return _run(_resumed_run(raw, ranks, held) if raw.resume is not None else _new_run(raw, ranks, held), ranks)
+
+
+def _run(run: Run, ranks: Ranks) -> int:
     is_first = ranks.rank == 0
     console = make_console(quiet=not is_first)
-    run = _resumed_run(raw, ranks) if raw.resume is not None else _new_run(raw, ranks)
     check_devices(run.job.problem.device.type, ranks)
     check_shares(min(counts_of(run.job.whole, run.job.outer.meta_batch)), ranks)
     if _is_complete(run):
@@ -100,7 +107,7 @@ def _train(raw: DictConfig, ranks: Ranks) -> int:
     return 0
 
 
-def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
+def _new_run(raw: DictConfig, ranks: Ranks, held: ExitStack) -> Run:
     def prepared(first_plan: str) -> tuple[TrainConfig, Job]:
         config = train_config(raw)
         check_shares(config.outer.meta_batch, ranks)
@@ -115,16 +122,26 @@ def _new_run(raw: DictConfig, ranks: Ranks) -> Run:
     config.run_dir = ranks.texts(config.run_dir)[0]  # the time in the name is that of each process
     folder = Path(config.run_dir)
     files = together(ranks, lambda: RunFiles(folder) if ranks.rank else claim(folder, to_yaml(config)))
+    lock = _locked(files, ranks, held)
     if ranks.rank == 0:
         write_plan(files, job.plan)
-    return Run(config, job, files)
+    return Run(config, job, files, lock)
 
 
-def _resumed_run(raw: DictConfig, ranks: Ranks) -> Run:
-    return first_alone(ranks, lambda _: _where_it_stopped(raw, ranks))
+def _resumed_run(raw: DictConfig, ranks: Ranks, held: ExitStack) -> Run:
+    return first_alone(ranks, lambda _: _where_it_stopped(raw, ranks, held))
 
 
-def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
+def _locked(files: RunFiles, ranks: Ranks, held: ExitStack) -> DirectoryLock | None:
+    """The directory, held by process 0 until the run is over, and rid of what killed writers left half-done."""
+    if ranks.rank:
+        return None
+    lock = held.enter_context(closing(DirectoryLock(files.folder, warn)))
+    remove_leftovers(files.folder)
+    return lock
+
+
+def _where_it_stopped(raw: DictConfig, ranks: Ranks, held: ExitStack) -> Run:
     others = [word for word in given_overrides() if word.lstrip("+").partition("=")[0] not in ("resume", "device")]
     if others:
         raise ConfigError(
@@ -132,23 +149,31 @@ def _where_it_stopped(raw: DictConfig, ranks: Ranks) -> Run:
             "device= may be, so leave it out, or start a new run"
         )
     files = existing_run(Path(str(raw.resume)))
-    config = read_config(files.config)
+    lock = _locked(files, ranks, held)
+    config, plan = read_config(files.config), read_plan(files)
     if any(word.lstrip("+").startswith("device=") for word in given_overrides()):
         config = replace(config, device=str(raw.device))  # for this time; the directory keeps what the run began with
     check_shares(config.outer.meta_batch, ranks)
-    begun = files.checkpoint.exists()
+    if not files.checkpoint.exists():
+        if files.policy.exists():
+            raise PolicyFileError(f"{files.folder} holds a policy but no checkpoint.pt to go on from; start a new run")
+        job = build_job(config, plan, warn, _set_up(config))
+        return _planned(Run(config, job, files, lock), ranks)
+    content, card = load_checkpoint(files.checkpoint)
+    plan = begun_with(files, content["config"], _as_record(config), plan)
     # What the run began with is in its checkpoint, so that its file may be gone by now.
-    built = replace(config, outer=replace(config.outer, start=None)) if begun else config
-    job = build_job(built, read_plan(files), warn, _set_up(config))
-    if ranks.rank == 0 and not files.plan.exists():
-        write_plan(files, job.plan)
-    if begun:
-        content, card = load_checkpoint(files.checkpoint)
-        restore_state(job.state, content, files.checkpoint)
-        job = replace(job, card=with_lineage(job.card, card))
-    elif files.policy.exists():
-        raise PolicyFileError(f"{files.folder} holds a policy but no checkpoint.pt to go on from; start a new run")
-    return Run(config, job, files)
+    job = build_job(replace(config, outer=replace(config.outer, start=None)), plan, warn, _set_up(config))
+    job = replace(job, card=with_lineage(job.card, card))
+    check_same_card(files, card, job.card)
+    restore_state(job.state, content, files.checkpoint, job.outer)
+    kept_bytes(files.metrics, job.state.metrics)
+    return _planned(Run(config, job, files, lock), ranks)
+
+
+def _planned(run: Run, ranks: Ranks) -> Run:
+    if ranks.rank == 0 and not run.files.plan.exists():
+        write_plan(run.files, run.job.plan)
+    return run
 
 
 def _set_up(config: TrainConfig) -> torch.device:
@@ -184,13 +209,15 @@ def _as_record(config: TrainConfig) -> dict[str, Any]:
 def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> int:
     """Returns 0 when meta-training is over, else the exit code of the signal that ended it."""
     job, state = run.job, run.job.state
-    metrics = MetricsFile(run.files.metrics, state.metrics_bytes)
+    metrics = MetricsFile(run.files.metrics, state.metrics)
+    record = record_of(_as_record(run.config), job.plan)
 
     began, before = time.monotonic(), read_seconds(run.files.folder) or 0.0
 
     def save(at: MetaState) -> None:
-        at.metrics_bytes = metrics.sync()
-        save_state(run.files.checkpoint, at, run.card)
+        _check_there(run)
+        at.metrics = metrics.sync()
+        save_state(run.files.checkpoint, at, run.card, record)
         write_seconds(run.files, before + time.monotonic() - began, run.spent)
 
     try:
@@ -201,6 +228,7 @@ def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> i
             track = _tracking(tracker, run.config.tracking, lambda: _read(job, state.policy))
 
             def log(record: Record) -> None:
+                _check_there(run)
                 metrics.write(record)
                 progress(record)
                 track(record)
@@ -209,6 +237,11 @@ def _meta_train(run: Run, tracker: Tracker, console: Console, ranks: Ranks) -> i
     finally:
         metrics.close()
     return 0 if done else stop.exit_code
+
+
+def _check_there(run: Run) -> None:
+    if run.lock is not None:
+        run.lock.check()
 
 
 def _meta_train_unseen(run: Run, ranks: Ranks) -> int:

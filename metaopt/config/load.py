@@ -10,8 +10,10 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from metaopt.config.families import MODELS, ModelConfig, TasksConfig, tasks_schemas
 from metaopt.config.mixture import MIXTURE, MixtureConfig, Parts, parts_of_config
+from metaopt.config.plain_yaml import LONGEST, parse_yaml
 from metaopt.config.schema import DescribeConfig, EvaluateConfig, TrainConfig
 from metaopt.errors import ConfigError
+from metaopt.policies.strict_json import one_line
 
 T = TypeVar("T")
 
@@ -81,16 +83,23 @@ def read_config(path: Path) -> TrainConfig:
         ConfigError: it is missing or damaged.
     """
     try:
-        raw = OmegaConf.load(path)
+        raw = parse_yaml(_text(path))
     except FileNotFoundError as error:
         raise ConfigError(
             f"no {path.name} in {path.parent}; resume needs the directory of a run of train_meta.py"
         ) from error
-    except Exception as error:  # the YAML reader has many ways to fail
-        raise ConfigError(f"{path} is damaged ({_first_line(error)}); restore it or start the run again") from error
-    if not isinstance(raw, DictConfig):
-        raise ConfigError(f"{path} is damaged (no mapping); restore it or start the run again")
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} is damaged ({one_line(error)}); restore it or start the run again") from error
     return train_config(raw)
+
+
+def _text(path: Path) -> str:
+    """A file's text, or ValueError where it is no file, longer than a configuration is, or not UTF-8."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > 4 * LONGEST:
+        raise ValueError(f"{path.stat().st_size} bytes; at most {4 * LONGEST} are read")
+    return path.read_text(encoding="utf-8")
 
 
 def to_yaml(config: TrainConfig | EvaluateConfig) -> str:

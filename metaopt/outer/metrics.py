@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+from metaopt.errors import RunDirError
 
 Record: TypeAlias = dict[str, Any]
 """Plain values; `kind` says what it reports. Wall times stay out, so that equal runs leave equal files."""
+
+
+class Kept(NamedTuple):
+    """How far a metrics file has come: its length in bytes, and the SHA-256 of so much of it."""
+
+    length: int = 0
+    digest: str = hashlib.sha256().hexdigest()
+
+
+NOTHING = Kept()
 
 
 class MetricsFile:
@@ -15,29 +28,60 @@ class MetricsFile:
 
     Args:
         path: the file.
-        length: bytes to keep of what is already there; the rest was written after the last checkpoint and will be
-            written again.
+        kept: what to keep of what is already there; the rest was written after the last checkpoint and will be written
+            again.
+
+    Raises:
+        RunDirError: the file does not begin with what is to be kept.
     """
 
-    def __init__(self, path: Path, length: int = 0) -> None:
+    def __init__(self, path: Path, kept: Kept = NOTHING) -> None:
+        self._hash = hashlib.sha256(kept_bytes(path, kept))
         path.touch()
         self._file: BinaryIO = path.open("r+b")
-        self._file.truncate(length)
-        self._file.seek(length)
+        self._file.truncate(kept.length)
+        self._file.seek(kept.length)
 
     def write(self, record: Record) -> None:
         """Appends one record. Infinity and NaN become null."""
         plain = {key: _finite(value) for key, value in record.items()}
-        self._file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
+        line = json.dumps(plain, allow_nan=False).encode() + b"\n"
+        self._file.write(line)
+        self._hash.update(line)
 
-    def sync(self) -> int:
-        """Hands everything to the operating system and returns the file's length in bytes."""
+    def sync(self) -> Kept:
+        """Hands everything to the operating system and says how far the file has come."""
         self._file.flush()
-        return self._file.tell()
+        return Kept(self._file.tell(), self._hash.hexdigest())
 
     def close(self) -> None:
         """Flushes and closes."""
         self._file.close()
+
+
+def kept_bytes(path: Path, kept: Kept) -> bytes:
+    """What is to be kept of a metrics file.
+
+    Raises:
+        RunDirError: it is missing, shorter than that, or something else stands there.
+    """
+    if kept == NOTHING:
+        return b""
+    length = path.stat().st_size if path.is_file() else None
+    if length is None or length < kept.length:
+        came = "is missing" if length is None else f"has {length} bytes"
+        raise RunDirError(
+            f"{path} {came}, but {kept.length} bytes of it were written before the checkpoint; restore it, or start "
+            "the run again in another run_dir"
+        )
+    with path.open("rb") as file:
+        found = file.read(kept.length)
+    if hashlib.sha256(found).hexdigest() != kept.digest:
+        raise RunDirError(
+            f"{path} is not what it was when the checkpoint was written (its digest differs); restore it, or start "
+            "the run again in another run_dir"
+        )
+    return found
 
 
 def read_metrics(path: Path) -> list[Record]:

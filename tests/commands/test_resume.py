@@ -1,7 +1,9 @@
 import json
 import random
+import shutil
 import signal
 import time
+from contextlib import closing
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from command_helpers import SMALL, error_line, run_train, start_train, train_sma
 
 from metaopt.commands import conclude as command
 from metaopt.commands.interrupt import StopRequest
-from metaopt.policies.file import load_policy_file
+from metaopt.commands.lock import DirectoryLock
+from metaopt.config import build
 
 LONG = (*SMALL, "outer.iterations=150", "evaluation.n_tasks=0", "threads=1")
 
@@ -131,7 +134,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, capsys):
     (folder / "checkpoint.pt").write_bytes((other / "checkpoint.pt").read_bytes())
     capsys.readouterr()
     assert run_train(f"resume={folder}") == 2
-    assert "not from this run's configuration" in error_line(capsys)
+    assert "is of a run with other settings: model.widths is [6] in config.yaml, and was [7]" in error_line(capsys)
 
 
 @pytest.fixture
@@ -144,24 +147,93 @@ def stopped(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_resumed_run_goes_on_by_its_own_plan(stopped, capsys):
-    plan = json.loads((stopped / "plan.json").read_text())
-    assert plan["hypergradient"] == "reverse"
-    other = plan | {"hypergradient": "checkpointing", "task_chunk": 1, "adapt_chunk": 3, "why": "by hand"}
-    (stopped / "plan.json").write_text(json.dumps(other))
+def test_a_resumed_run_goes_on_by_the_plan_that_it_began_with(stopped, capsys, monkeypatch):
+    plan = (stopped / "plan.json").read_text()
+    monkeypatch.setattr(build, "plan_for", lambda *_: pytest.fail("the run is planned anew"))
+    (stopped / "plan.json").write_text(json.dumps(json.loads(plan) | {"hypergradient": "checkpointing"}))
     capsys.readouterr()
-    assert run_train(f"resume={stopped}") == 0
-    assert "checkpointing, one task at a time, not compiled (by hand)" in capsys.readouterr().out
-    assert json.loads((stopped / "plan.json").read_text()) == other
-    _, card = load_policy_file(stopped / "policy.safetensors")
-    inner = card.config["inner"]
-    assert (inner["hypergradient"], inner["task_chunk"]) == ("checkpointing", 3)
-
-
-def test_a_run_that_was_killed_before_it_had_a_plan_makes_one(stopped):
+    assert run_train(f"resume={stopped}") == 2
+    assert "not the plan that the checkpoint was made with; delete it" in error_line(capsys)
     (stopped / "plan.json").unlink()
     assert run_train(f"resume={stopped}") == 0
-    assert json.loads((stopped / "plan.json").read_text())["hypergradient"] == "reverse"
+    assert (stopped / "plan.json").read_text() == plan
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "words"),
+    [
+        ("seed: 0", "seed: 1", "seed is 1 in config.yaml, and was 0"),
+        ("meta_batch: 2", "meta_batch: 3", "outer.meta_batch is 3 in config.yaml, and was 2"),
+        ("noise: ", "noise: 1", "tasks.noise is 1"),
+        ("iterations: 4", "iterations: 400", "outer.iterations is 400"),
+        ("dtype: float32", "dtype: float64", "inner.dtype is float64"),
+        ("n_tasks: 0", "n_tasks: 5", "evaluation.n_tasks is 5"),
+    ],
+)
+def test_a_run_whose_configuration_was_edited_is_refused(was, now, words, stopped, capsys):
+    config = stopped / "config.yaml"
+    assert was in config.read_text()
+    config.write_text(config.read_text().replace(was, now, 1))
+    left = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run_train(f"resume={stopped}") == 2
+    assert words in error_line(capsys)
+    assert left == {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+
+
+def test_where_a_run_computes_and_lies_may_change(stopped, tmp_path):
+    config = stopped / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("threads: 1", "threads: 2").replace("log_every: 10", "log_every: 7"))
+    assert config.read_text() != text
+    stopped.rename(tmp_path / "elsewhere")
+    assert run_train(f"resume={tmp_path / 'elsewhere'}") == 0
+
+
+@pytest.mark.parametrize("damage", [None, b"", b'{"kind": "meta_validation"}\n'])
+def test_metrics_that_are_not_the_runs_are_found_before_training(damage, stopped, capsys):
+    metrics = stopped / "metrics.jsonl"
+    metrics.unlink() if damage is None else metrics.write_bytes(damage)
+    checkpoint = (stopped / "checkpoint.pt").read_bytes()
+    capsys.readouterr()
+    assert run_train(f"resume={stopped}") == 2
+    assert "metrics.jsonl" in error_line(capsys)
+    assert (stopped / "checkpoint.pt").read_bytes() == checkpoint
+
+
+def test_tasks_that_have_changed_since_are_refused(stopped, capsys, monkeypatch):
+    monkeypatch.setattr(build, "joint_hash", lambda _: "another")
+    capsys.readouterr()
+    assert run_train(f"resume={stopped}") == 2
+    assert "their data have changed" in error_line(capsys)
+
+
+def test_a_run_that_is_running_is_not_resumed(stopped, capsys):
+    with closing(DirectoryLock(stopped, pytest.fail)):
+        (stopped / ".checkpoint-0123456789ab.pt").touch()
+        capsys.readouterr()
+        assert run_train(f"resume={stopped}") == 2
+        assert "another process is at work on the run" in error_line(capsys)
+        assert (stopped / ".checkpoint-0123456789ab.pt").exists(), "what the other one writes is left alone"
+    assert run_train(f"resume={stopped}") == 0
+    assert not (stopped / ".checkpoint-0123456789ab.pt").exists()
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced"])
+def test_a_directory_that_is_gone_ends_the_run_and_is_not_made_again(what, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+
+    def gone(_):
+        if folder.exists() and (folder / "checkpoint.pt").exists():
+            shutil.rmtree(folder)
+            if what == "replaced":
+                folder.mkdir()
+        return False
+
+    monkeypatch.setattr(StopRequest, "__call__", gone)
+    assert train_small(folder, "evaluation.n_tasks=0", "outer.iterations=8") == 2
+    assert "was deleted or moved while the run was at work" in error_line(capsys)
+    assert not folder.exists() or not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,11 @@ def test_a_directory_with_anything_of_worth_is_not_free(name, tmp_path):
         check_free(tmp_path)
 
 
-def test_what_a_killed_writer_left_neither_blocks_nor_stays(tmp_path):
-    leftover = tmp_path / ".config-0123456789ab.yaml"
-    leftover.write_text("half")
+def test_what_a_killed_writer_left_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".config-0123456789ab.yaml").write_text("half")
     check_free(tmp_path)
     claim(tmp_path, "whole: true")
-    (tmp_path / ".keep").touch()
-    existing_run(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", ".keep"}
+    assert existing_run(tmp_path) == RunFiles(tmp_path)
 
 
 def test_a_run_directory_stands_for_its_policy_or_else_its_checkpoint(tmp_path):

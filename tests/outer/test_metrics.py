@@ -28,13 +28,13 @@ def test_what_came_after_the_checkpoint_is_cut_off_on_resuming(tmp_path):
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(path)
     file.write({"iteration": 1})
-    length = file.sync()
-    assert path.stat().st_size == length, "nothing is left in a buffer"
+    kept = file.sync()
+    assert path.stat().st_size == kept.length, "nothing is left in a buffer"
     file.write({"iteration": 2})
     file.close()
     with path.open("ab") as half:
         half.write(b'{"iteration": 3, "lo')  # the process died while it wrote
-    resumed = MetricsFile(path, length)
+    resumed = MetricsFile(path, kept)
     resumed.write({"iteration": 22})
     resumed.close()
     assert read_metrics(path) == [{"iteration": 1}, {"iteration": 22}]

@@ -23,12 +23,13 @@ from metaopt.errors import ConfigError, MetaoptError
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.jvp import jvp
 from metaopt.inner.unroll import step_loss
+from metaopt.layout import Layout
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective
 from metaopt.models.running import stream
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Learner
-from metaopt.trees import cloned, detached, take_tasks
+from metaopt.trees import cloned, take_tasks
 from metaopt.types import Batch, Loss, Params, TaskBatch
 
 Derivatives: TypeAlias = Literal["first", "second", "forward"]
@@ -123,7 +124,7 @@ class _Watch(TorchDispatchMode):
         draws: names of the submodules that draw random numbers; "" is the module itself, or who is outside of it.
         generator: whether any drew from a generator of its own.
         at: the submodules that are at work, the innermost last, or were when something failed.
-        before, after: the module's buffers before and after the pass.
+        before, after: the module's buffers and parameters before and after the pass.
         outputs: what the module puts out.
     """
 
@@ -162,12 +163,16 @@ class _Watch(TorchDispatchMode):
         if module is self._module:
             for buffer, tensor in self._state.items():
                 module.get_buffer(buffer).copy_(tensor)
-            self.before = cloned(dict(module.named_buffers()))
+            self.before = _contents(module)
 
     def _leave(self, _name: str, module: nn.Module, _inputs: Any, outputs: Any) -> None:
         self.at.pop()
         if module is self._module:
-            self.after, self.outputs = cloned(dict(module.named_buffers())), outputs
+            self.after, self.outputs = _contents(module), outputs
+
+
+def _contents(module: nn.Module) -> Params:
+    return cloned({**dict(module.named_parameters()), **dict(module.named_buffers())})
 
 
 def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> bool:
@@ -180,7 +185,7 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
     watch = _Watch(module)
     with stream(0, 0):
         try:
-            first = watch.see(loss, params, batch)
+            first = watch.see(loss, cloned(params), batch)
         except MetaoptError:
             raise
         except Exception as error:
@@ -201,16 +206,21 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
             "pass; leave out generator= there, so that a step can be computed again"
         )
     with stream(0, 0):
-        again = _Watch(module).see(loss, params, batch)
+        again = _Watch(module).see(loss, cloned(params), batch)
     if not torch.allclose(first, again, rtol=1e-3, equal_nan=True):
         raise ConfigError(
             f"{_name(model)} gives another loss for the same inputs and random numbers ({first.item():g} and "
             f"{again.item():g}); keep no state outside of buffers and draw with torch only, not with random or numpy"
         )
     written = {name: tensor for name, tensor in watch.after.items() if not _equal(tensor, watch.before[name])}
+    for name in written.keys() & dict(() if module is None else module.named_parameters()).keys():
+        raise ConfigError(
+            f"{_name(model, name.rpartition('.')[0])} writes its own parameter '{name}' in a pass, which no derivative "
+            "sees; leave that out (of an embedding: max_norm)"
+        )
     if written:
         with stream(0, 0):
-            later = _Watch(module, written).see(loss, params, batch)
+            later = _Watch(module, written).see(loss, cloned(params), batch)
         if not torch.allclose(first, later, rtol=1e-5, equal_nan=True):
             name = min(written)
             raise ConfigError(
@@ -235,55 +245,74 @@ def _derive(
     Raises:
         ConfigError: it lacks the derivatives that are asked for in reverse mode.
     """
-    model, trial = objective.model, partial(_failure, loss, objective, params, batch)
+    model, trial = objective.model, partial(_trial, loss, objective, params, batch)
     wanted: list[Derivatives] = ["first"] if derivatives == "first" else ["first", "second"]
+    found = torch.empty(0)
     for which in wanted:
-        failed = trial(which)
-        if failed is not None and model is not None and not model.habits.refuses_fused:
+        found, failed = trial(which)
+        if failed and model is not None and not model.habits.refuses_fused:
             model.habits.refuses_fused = True
-            failed = trial(which)
-        if failed is not None:
+            found, failed = trial(which)
+            model.habits.refuses_fused = not failed
+        if failed:
             other = "; choose first_order, or write it with operations that have them" if which == "second" else ""
             raise ConfigError(f"torch finds no {which} derivatives of {_name(model)}: {failed}{other}")
-    if derivatives != "forward":
-        return None, trial(wanted[-1], together=True)
-    forward = trial("forward") is None
-    return forward, trial("forward" if forward else "second", together=True)
+    way, forward = wanted[-1], None
+    if derivatives == "forward":
+        moved, failed = trial("forward")
+        forward = not failed and _close(moved, found)
+        way = "forward" if forward else way
+    together, failed = trial(way, together=True)
+    return forward, failed or (None if _close(together, found) else "torch's vmap gets another gradient")
 
 
-def _failure(
+def _trial(
     loss: Loss, objective: Objective, params: Params, batch: Batch, which: Derivatives, together: bool = False
-) -> str | None:
-    """What goes wrong with a derivative or a score, for one task or for two side by side; None: nothing does."""
-    gradient = torch.func.grad(loss)
+) -> tuple[Tensor, str]:
+    """Loss, score and a derivative as one vector, for one task or for two equal ones side by side; and what failed.
 
-    def derived(own: Params, task: Batch) -> Tensor:
-        constant = detached(own)
-        if which == "first":
-            found = gradient(constant, task)
-        elif which == "second":
-            found = gradient(own, task)
-        else:
-            found = jvp(lambda now: gradient(now, task), (constant,), (constant,))[1]  # type: ignore[arg-type]
-        return torch.stack([each.square().sum() for each in found.values()]).sum() + objective.outer(own, task)[0]
+    The derivative is the gradient; for `second` and `forward` also its derivative along some direction, which is the
+    same vector in either mode.
+    """
+    gradient, layout = torch.func.grad_and_value(loss), Layout.of(params)
+
+    def derived(flat: Tensor, task: Batch) -> Tensor:
+        found, value = gradient(layout.unpack(flat), task)
+        return torch.cat([layout.pack(found), torch.stack([value, objective.outer(layout.unpack(flat), task)[0]])])
 
     function = torch.func.vmap(derived) if together else derived
+    point = layout.pack(params).detach()
     with warnings.catch_warnings() if together else nullcontext():
         if together:
             warnings.simplefilter("error")  # torch warns where it takes the tasks one by one itself, and slowly
-            params = {name: torch.stack([p, p]) for name, p in params.items()}
-            batch = Batch(*(torch.stack([tensor, tensor]) for tensor in batch))
+            point, batch = torch.stack([point, point]), Batch(*(torch.stack([each, each]) for each in batch))
         try:
             with torch.enable_grad():
-                leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
-                value = function(leaves, batch).sum()
-                if value.requires_grad:
-                    torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+                leaf = point.clone().requires_grad_()
+                values = function(leaf, batch)
+            found = [values.detach()]
+            first = found[0][..., : layout.size]
+            along = first + first.abs().mean() * torch.arange(layout.size, dtype=first.dtype, device=first.device).sin()
+            if which == "forward":
+                found.append(jvp(lambda now: function(now, batch), (point,), (along,))[1])
+            elif which == "second":
+                cotangent = torch.cat([along, torch.zeros_like(found[0][..., layout.size :])], -1)
+                if values.requires_grad:
+                    (moved,) = torch.autograd.grad(values, (leaf,), cotangent, materialize_grads=True)
+                    found.append(moved)
         except MetaoptError:
             raise
         except Exception as error:
-            return _line(error)
-    return None
+            return torch.empty(0), _line(error)
+    return torch.cat([each[..., : layout.size] for each in found], -1), ""
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether derivatives agree up to rounding; those of tasks side by side are compared with one task's."""
+    if not bool(other.isfinite().all()):
+        return True  # nothing to compare
+    rtol = 1e-2 if other.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    return torch.allclose(one, other.expand(one.shape), rtol, rtol * float(other.abs().amax()), equal_nan=True)
 
 
 def _name(model: Model | None, path: str = "") -> str:

@@ -49,7 +49,7 @@ def as_function(module: nn.Module, params: Params, inputs: tuple[Any, ...], habi
         inputs: of `forward`.
         habits: what is known of the module.
     """
-    with _plain_kernels(habits.refuses_fused):
+    with plain_kernels(habits.refuses_fused):
         return torch.func.functional_call(module, {**constants(module, params, habits.writes), **params}, inputs)
 
 
@@ -98,12 +98,13 @@ def stream(seed: int | Tensor, step: int | Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_kernels(unfused: bool) -> Iterator[None]:
+def plain_kernels(unfused: bool) -> Iterator[None]:
+    """Attention by plain products in the block; with `unfused`, recurrent layers and the like step by step, too."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if unfused:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.callback(torch.backends.mkldnn.set_flags, *torch.backends.mkldnn.set_flags(False)[:1])
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         torch.backends.mha.set_fastpath_enabled(False)
         try:

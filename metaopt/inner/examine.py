@@ -22,18 +22,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from metaopt.errors import ConfigError, MetaoptError
 from metaopt.inner.draws import Draws, take_draws
 from metaopt.inner.jvp import jvp
-from metaopt.inner.unroll import step_loss
+from metaopt.inner.unroll import step_loss, unroll
 from metaopt.layout import Layout
 from metaopt.models.model import Model
 from metaopt.models.objective import Objective
 from metaopt.models.running import stream
 from metaopt.policies.policy import Policy
-from metaopt.policies.rule import Learner
-from metaopt.trees import cloned, take_tasks
+from metaopt.policies.rule import Learner, Start
+from metaopt.trees import cloned, detached, take_tasks
 from metaopt.types import Batch, Loss, Params, TaskBatch
 
 Derivatives: TypeAlias = Literal["first", "second", "forward"]
 """What a method needs of a loss: its gradient; the gradient's derivative in reverse mode; or in forward mode."""
+
+Reads: TypeAlias = Literal["nothing", "call", "values"]
+"""What of a policy a method differentiates: nothing; what its call reads; or only its `values`, read once."""
 
 log = logging.getLogger("metaopt")
 
@@ -70,7 +73,12 @@ _KNOWN: WeakKeyDictionary[Any, dict[Any, Needs]] = WeakKeyDictionary()
 
 
 def needs_of(
-    learner: Learner, objective: Objective, tasks: TaskBatch, draws: Draws, derivatives: Derivatives = "first"
+    learner: Learner,
+    objective: Objective,
+    tasks: TaskBatch,
+    draws: Draws,
+    derivatives: Derivatives = "first",
+    reads: Reads = "nothing",
 ) -> Needs:
     """What training by a learner, such as a policy, asks of the engine; watched once for each kind of input.
 
@@ -79,21 +87,27 @@ def needs_of(
         objective: its loss, and the model whose loss that is.
         tasks: [tasks], of which the first is looked at.
         draws: the randomness of their training.
-        derivatives: what the method at hand needs.
+        derivatives: what the method at hand needs of the loss.
+        reads: what it differentiates of the learner, where that is a policy.
 
     Raises:
-        ConfigError: the loss cannot be trained on, or not differentiated so.
+        ConfigError: the loss cannot be trained on, or not differentiated so; or a policy of one's own would lose some
+            of its hypergradient.
     """
     model, kind = objective.model, type(learner)
     if model is not None and model.plain and (kind is Policy or not issubclass(kind, Policy)):
         return Needs()
     x, y = tasks.support
     modes = () if model is None else tuple(layer.training for layer in model.module.modules())
-    key = kind, derivatives, x.shape[1:], x.dtype, y.shape[1:], y.dtype, modes, torch.is_autocast_enabled(x.device.type)
+    key = kind, derivatives, reads, modes, x.shape[1:], x.dtype, y.shape[1:], y.dtype
     known = _KNOWN.setdefault(objective.loss, {})
     if key not in known:
+        batch, alone = take_tasks(tasks, 0).support, take_draws(draws, 0)
         with torch.no_grad():
-            known[key] = _needs(learner, objective, take_tasks(tasks, 0).support, take_draws(draws, 0), derivatives)
+            needs = _needs(learner, objective, batch, alone, derivatives)
+            if isinstance(learner, Policy) and kind is not Policy and reads != "nothing":
+                _check_reads(learner, objective, batch, needs.given(alone), reads)
+        known[key] = needs
     return known[key]
 
 
@@ -111,6 +125,31 @@ def _needs(learner: Learner, objective: Objective, batch: Batch, draws: Draws, d
         if model is not None:
             model.habits.told = True
     return Needs(draws_itself, reason is not None, forward)
+
+
+def _check_reads(policy: Policy, objective: Objective, batch: Batch, draws: Draws, reads: Reads) -> None:
+    """Raises ConfigError where a step depends on a policy's parameters in a way that a method does not see."""
+    with torch.enable_grad():
+        if reads == "call":
+            constant = detached(dict(policy.named_parameters()))
+            start: Start = torch.func.functional_call(policy, constant, (draws.noise,))
+        else:
+            values = {quantity: detached(own) for quantity, own in policy.values().items()}
+            start = Start(
+                policy.start(draws.noise, values), policy.rule(draws.noise, values), policy.inner_loss(values)
+            )
+        params, loss = unroll(start, objective.loss, batch, None, 1, draws.loss)
+        seen = [tensor.sum() for tensor in (*params.values(), loss) if tensor.requires_grad]
+        if not seen:
+            return
+        names, own = zip(*policy.named_parameters(), strict=True)
+        found = torch.autograd.grad(torch.stack(seen).sum(), own, allow_unused=True)
+    lost = [name for name, by in zip(names, found, strict=True) if by is not None]
+    if lost:
+        raise ConfigError(
+            f"{type(policy).__name__} reads its parameter '{lost[0]}' in a step, where this way to the hypergradient "
+            "does not see it; let values() return it, and take it from the values that start, rule and inner_loss get"
+        )
 
 
 class _Watch(TorchDispatchMode):
@@ -294,7 +333,11 @@ def _trial(
             first = found[0][..., : layout.size]
             along = first + first.abs().mean() * torch.arange(layout.size, dtype=first.dtype, device=first.device).sin()
             if which == "forward":
-                found.append(jvp(lambda now: function(now, batch), (point,), (along,))[1])
+                # As forward mode has it, where derivatives along several directions go side by side.
+                moving = torch.func.vmap(
+                    lambda move: jvp(lambda now: function(now, batch), (point,), (move,))[1], randomness="same"
+                )
+                found.append(moving(along[None])[0])
             elif which == "second":
                 cotangent = torch.cat([along, torch.zeros_like(found[0][..., layout.size :])], -1)
                 if values.requires_grad:
@@ -308,10 +351,13 @@ def _trial(
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether derivatives agree up to rounding; those of tasks side by side are compared with one task's."""
+    """Whether derivatives agree up to rounding; those of tasks side by side are compared with one task's.
+
+    They do not everywhere: torch's vmap drops terms of second derivatives of its normalisation layers, for one.
+    """
     if not bool(other.isfinite().all()):
         return True  # nothing to compare
-    rtol = 1e-2 if other.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    rtol = 1e-2 if other.dtype in (torch.float16, torch.bfloat16) else 1e-3
     return torch.allclose(one, other.expand(one.shape), rtol, rtol * float(other.abs().amax()), equal_nan=True)
 
 

@@ -54,7 +54,7 @@ class Forward:
             ConfigError: the policy has more than 512 numbers.
         """
         check_numbers(sum(p.numel() for p in policy.parameters()))
-        needs = needs_of(policy, objective, tasks, draws, "forward")
+        needs = needs_of(policy, objective, tasks, draws, "forward", "values")
         if needs.forward is False:
             raise ConfigError(
                 "hypergradient=forward needs derivatives in forward mode, which torch lacks for a layer of this model; "

@@ -48,7 +48,7 @@ class Reverse:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        needs = needs_of(policy, objective, tasks, draws, "first" if self._first_order else "second")
+        needs = needs_of(policy, objective, tasks, draws, "first" if self._first_order else "second", "call")
         whole = self._whole(policy, objective)
         function = whole.function(horizon, summed)
 

@@ -67,7 +67,7 @@ class Sweep:
             window: steps through which derivatives flow at a time. Training is carried on from window to window, and
                 what is differentiated is the mean of the query losses at their ends.
         """
-        needs = needs_of(policy, objective, tasks, draws, DERIVATIVES[self._second])
+        needs = needs_of(policy, objective, tasks, draws, DERIVATIVES[self._second], "values")
         second = "reverse" if needs.forward is False else self._second
         pieces = self._pieces[second](policy, objective)[summed]
         steps = pieces.steps(horizon)

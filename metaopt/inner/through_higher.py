@@ -82,7 +82,7 @@ class ThroughHigher:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        needs = needs_of(policy, objective, tasks, draws, "second")
+        needs = needs_of(policy, objective, tasks, draws, "second", "call")
         module = self._model.module
         if needs.draws or any(True for _ in module.buffers()) or not all(p.requires_grad for p in module.parameters()):
             raise ConfigError(

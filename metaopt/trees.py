@@ -36,13 +36,15 @@ def cast(tree: Mapping[str, Tensor], dtype: torch.dtype) -> Params:
 
 
 def cast_tasks(tasks: TaskBatch, dtype: torch.dtype, device: torch.device | None = None) -> TaskBatch:
-    """The tasks with floating-point inputs and targets in `dtype`, and all on `device` (None: where they are)."""
+    """The tasks with floating-point inputs and targets in `dtype`, and all on `device` (None: where they are).
 
-    def convert(batch: Batch) -> Batch:
-        y = batch.y.to(device, dtype if batch.y.is_floating_point() else batch.y.dtype)
-        return Batch(batch.x.to(device, dtype), y)
+    Whole numbers and truth values stay such: they may be ids.
+    """
 
-    return TaskBatch(*(convert(batch) for batch in tasks))
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return TaskBatch(*(Batch(convert(batch.x), convert(batch.y)) for batch in tasks))
 
 
 def take_tasks(tasks: TaskBatch, index: int | slice | Tensor) -> TaskBatch:

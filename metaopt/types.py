@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     """Examples of one task, or of many when there is a leading task dimension.
 
     Attributes:
-        x: inputs, [examples, *input] or [tasks, examples, *input], floating point. In a padded family NaN fills the
+        x: inputs, [examples, *input] or [tasks, examples, *input]; floating point, or whole numbers, such as ids, that
+            reach a model of one's own as they are and are numbers to metaopt's own. In a padded family NaN fills the
             last columns, those that a task does not have, until training on it begins.
         y: targets; class indices [..., examples] (int64), or values [..., examples, outputs] for regression. In a
             padded family classes are told [..., examples, classes] (int64): 1 at the example's class, 0 at the task's

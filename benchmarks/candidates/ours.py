@@ -141,7 +141,7 @@ def _noise(workload: Workload, model: Model, tensors: Params) -> dict[str, Tenso
         return {name: like.new_zeros(workload.tasks, *shape) for name, shape in model.shapes.items()}
     noise = {}
     for name in model.shapes:
-        mean, std = model.init[name]
+        mean, std, _ = model.init[name]
         assert not math.isclose(std, 0.0), "fresh workloads have no normalisation layers"
         noise[name] = (tensors[f"start.{name}"] - mean) / std
     return noise

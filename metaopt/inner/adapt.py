@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, take_draws, task_dims
+from metaopt.inner.examine import needs_of
 from metaopt.inner.unroll import training
 from metaopt.models.objective import Inductive, Objective
 from metaopt.policies.rule import Learner, LossNoise
@@ -61,6 +62,8 @@ def adapt(
     Returns:
         Losses and accuracies, one point for each distinct entry of `record`, in increasing order.
     """
+    needs = needs_of(learner, objective, tasks, draws)
+    draws, chunk = needs.given(draws), needs.size(chunk)
     points = frozenset((0, horizon) if record is None else record)
 
     def train(

@@ -55,8 +55,9 @@ def draw(
         start_noise: false where a learned initialisation needs no noise: it is zeros then, without memory.
 
     Returns:
-        Noise, and an order in which each task goes through its support set in epochs, each in a new random order;
-        a minibatch may span the end of one epoch and the beginning of the next.
+        Noise, seeds for models that draw random numbers themselves, and an order in which each task goes through its
+        support set in epochs, each in a new random order; a minibatch may span the end of one epoch and the beginning
+        of the next.
 
     Raises:
         ConfigError: there are too few examples to join in parts.
@@ -78,7 +79,7 @@ def draw(
         keys = torch.rand(n_tasks, epochs, n_support, generator=generator)
         order = keys.argsort(-1).flatten(1)[:, : horizon * batch_size].reshape(n_tasks, horizon, batch_size)
     bank = torch.randn(n_tasks, BANK_SIZE, generator=generator) if loss_noise else None
-    return Draws(noise, order, LossNoise(bank))
+    return Draws(noise, order, LossNoise(bank, seed=_seeds(n_tasks, generator)))
 
 
 def take_draws(draws: Draws, index: int | slice | Tensor) -> Draws:
@@ -109,7 +110,7 @@ def lengthen_draws(draws: Draws, steps: int) -> Draws:
 def cast_draws(draws: Draws, dtype: torch.dtype, device: torch.device | None = None) -> Draws:
     """The same draws with noise in `dtype`, and all of them on `device` (None: where they are)."""
     noise = {name: _cast(tensor, dtype, device) for name, tensor in draws.noise.items()}
-    loss = LossNoise(*(None if tensor is None else tensor.to(device, dtype) for tensor in draws.loss))
+    loss = LossNoise(*(None if tensor is None else _cast(tensor, dtype, device) for tensor in draws.loss))
     return Draws(noise, None if draws.order is None else draws.order.to(device, draws.order.dtype), loss)
 
 
@@ -118,7 +119,15 @@ def _nothing(*shape: int) -> Tensor:
     return torch.zeros(()).expand(shape)
 
 
+def _seeds(n_tasks: int, generator: torch.Generator) -> Tensor:
+    """A seed for each task. The generator stays as it is: only few models look at them."""
+    apart = torch.Generator(generator.device)
+    apart.set_state(generator.get_state())
+    return torch.randint(2**62, (n_tasks,), generator=apart, device=generator.device)
+
+
 def _cast(tensor: Tensor, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    dtype = dtype if tensor.is_floating_point() else tensor.dtype
     if tensor.dim() and tensor.numel() and not any(tensor.stride()):  # what shares one number goes on doing so
         return tensor[(0,) * tensor.dim()].to(device, dtype).expand(tensor.shape)
     return tensor.to(device, dtype)

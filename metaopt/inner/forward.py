@@ -11,6 +11,7 @@ from torch import Tensor
 from metaopt.errors import ConfigError
 from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
+from metaopt.inner.examine import needs_of
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
 from metaopt.inner.jvp import jvp
@@ -53,6 +54,12 @@ class Forward:
             ConfigError: the policy has more than 512 numbers.
         """
         check_numbers(sum(p.numel() for p in policy.parameters()))
+        needs = needs_of(policy, objective, tasks, draws, "forward", "values")
+        if needs.forward is False:
+            raise ConfigError(
+                "hypergradient=forward needs derivatives in forward mode, which torch lacks for a layer of this model; "
+                "choose mixed or checkpointing"
+            )
         tangents = self._tangents(policy, objective)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
@@ -64,7 +71,7 @@ class Forward:
             rule = "tnc,tc->n" if summed else "tnc,tc->tn"
             return torch.einsum(rule, moved, by_carry), loss, accuracy, support_loss
 
-        return in_groups(tangents.program, policy.span, tasks, draws, self.chunk, differentiate)
+        return in_groups(tangents.program, policy.span, tasks, draws, self.chunk, differentiate, needs)
 
 
 def check_numbers(numbers: int) -> None:
@@ -124,7 +131,7 @@ class _Tangents:
                 (after, loss), (after_moved, _) = jvp(train, (values, now), (value_move, move))
                 return after, after_moved, loss
 
-            after, after_moved, loss = torch.func.vmap(by)(values_moved, moves)
+            after, after_moved, loss = torch.func.vmap(by, randomness="same")(values_moved, moves)
             return after[0], after_moved, loss[0]
 
         return side_by_side(one_task, len(carry))(carry, moved, *data)

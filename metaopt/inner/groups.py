@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.examine import Needs
 from metaopt.inner.hypergradient import Hypergradients, joined
 from metaopt.inner.program import Data, Program
 from metaopt.inner.workers import spread
@@ -58,6 +59,7 @@ def in_groups(
     draws: Draws,
     size: int,
     differentiate: Callable[[Group], tuple[Tensor, ...]],
+    needs: Needs,
     workers: int = 1,
 ) -> Hypergradients:
     """The hypergradients of a meta-batch, group by group.
@@ -70,9 +72,11 @@ def in_groups(
         size: tasks in a group.
         differentiate: group -> hypergradients, [tasks, numbers] or summed [numbers], query losses, query accuracies and
             support losses.
+        needs: what the training asks for; see `needs_of`.
         workers: threads among which the groups are divided; see `spread`.
     """
     hyper, n_tasks = program.hyper_vector(), count_tasks(tasks)
+    draws, size = needs.given(draws), needs.size(size)
 
     def group(index: slice) -> Group:
         whole = n_tasks <= size

@@ -105,7 +105,7 @@ class Pieces:
     ) -> tuple[Tensor, Tensor]:
         """The same with update and gradient differentiated apart, the gradient in forward mode if at all."""
         n_tasks, n_params = len(before), self.program.params.size
-        whole = self.program.policy.settings.learns_loss()  # whether the gradient depends on the values
+        whole = self.program.enters_loss  # whether the gradient may depend on the values
 
         def gradient_and_loss(own: Tensor, params: Tensor, *task: Any) -> tuple[Tensor, Tensor]:
             return self.program.gradient(own, params, Data(*task), step)

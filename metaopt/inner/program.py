@@ -33,7 +33,7 @@ class Data(NamedTuple):
         order: minibatch of each step, [tasks, steps, batch]; None: always the whole support set.
         span: how many steps the policy takes each training to last, int64 [tasks]. An argument and no constant, so that
             what was compiled serves every length.
-        bank, present: see `LossNoise`, [tasks, *].
+        bank, present, seed: see `LossNoise`, [tasks, *].
     """
 
     noise: Tensor
@@ -43,6 +43,7 @@ class Data(NamedTuple):
     span: Tensor
     bank: Tensor | None = None
     present: Tensor | None = None
+    seed: Tensor | None = None
 
 
 class Program:
@@ -57,6 +58,7 @@ class Program:
         values: layout of what they stand for.
         params: layout of the model's parameters.
         carry: layout of what a task carries.
+        enters_loss: whether the policy makes something of the inner loss, which may then depend on the values.
     """
 
     def __init__(self, policy: Policy, objective: Objective) -> None:
@@ -73,6 +75,7 @@ class Program:
             noise = {name: example.new_zeros(shape) for name, shape in policy.shapes.items()}
             start = policy.start(noise, values)
             self.values = Layout.of(values)
+            self.enters_loss = policy.inner_loss(values) is not None
             self.carry = Layout.of({"params": start, "state": policy.rule(noise, values).init(start)})
 
     def noise_vectors(self, noise: Params) -> Tensor:
@@ -121,7 +124,7 @@ class Program:
 
     def _loss(self, learned: Values, data: Data, step: Step) -> Loss:
         inner = self.policy.inner_loss(learned)
-        return step_loss(self.objective.loss, inner, LossNoise(data.bank, data.present), step)
+        return step_loss(self.objective.loss, inner, LossNoise(data.bank, data.present, data.seed), step)
 
     def update(self, values: Tensor, carry: Tensor, grads: Tensor, loss: Tensor, data: Data, step: Step) -> Tensor:
         """What the task carries after the rule's update, [carry], given what `gradient` found."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
+from metaopt.inner.examine import needs_of
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
 from metaopt.inner.program import Data, Program, side_by_side
@@ -33,6 +34,7 @@ class Reverse:
     def __init__(self, first_order: bool = False, chunk: int = 64, compiler: Compiler | None = None) -> None:
         compiler = compiler or Eager()
         self.chunk = chunk
+        self._first_order = first_order
         self._workers = compiler.workers
         self._whole = PerPolicy(lambda policy, objective: _Whole(Program(policy, objective), first_order, compiler))
 
@@ -46,13 +48,14 @@ class Reverse:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
+        needs = needs_of(policy, objective, tasks, draws, "first" if self._first_order else "second", "call")
         whole = self._whole(policy, objective)
         function = whole.function(horizon, summed)
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
             return function(group.hyper, *group.data, *group.query)
 
-        return in_groups(whole.program, policy.span, tasks, draws, self.chunk, differentiate, self._workers)
+        return in_groups(whole.program, policy.span, tasks, draws, self.chunk, differentiate, needs, self._workers)
 
 
 class _Whole:
@@ -78,7 +81,7 @@ class _Whole:
             data, query = Data(*tensors[:-2]), Batch(*tensors[-2:])
             named, draws = self.program.hyper.unpack(own), self.program.params.unpack(data.noise)
             start: Start = torch.func.functional_call(self.program.policy, named, (draws, data.span))
-            support, noise = Batch(data.x, data.y), LossNoise(data.bank, data.present)
+            support, noise = Batch(data.x, data.y), LossNoise(data.bank, data.present, data.seed)
             params, support_loss = unroll(start, objective.loss, support, data.order, horizon, noise, gradient)
             loss, accuracy = objective.outer(params, query)
             return loss, accuracy, support_loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from metaopt.inner.binomial import first_part
 from metaopt.inner.compile import Compiler, Eager
 from metaopt.inner.draws import Draws
+from metaopt.inner.examine import Derivatives, needs_of
 from metaopt.inner.groups import Group, PerPolicy, in_groups
 from metaopt.inner.hypergradient import Hypergradients
 from metaopt.inner.pieces import Pieces, SecondDerivative
@@ -18,12 +20,15 @@ from metaopt.models.objective import Objective
 from metaopt.policies.policy import Policy
 from metaopt.types import TaskBatch
 
+DERIVATIVES: dict[SecondDerivative, Derivatives] = {"reverse": "second", "forward": "forward", "none": "first"}
+
 
 class Sweep:
     """The one mechanism behind `Mixed`, `Checkpointing` and `Truncated`, which differ in how much they store and cut.
 
     Args:
-        second: how a step gets its Hessian-vector product; `none` is first order.
+        second: how a step gets its Hessian-vector product; `none` is first order. Where a loss has no derivatives in
+            forward mode, it is got in reverse mode, which gives the same.
         chunk: tasks side by side.
         compiler: compiles a step forth and a step back, whatever the horizon; None: not compiled.
     """
@@ -33,11 +38,14 @@ class Sweep:
         self._chunk = chunk
         self._workers = compiler.workers
 
-        def both(policy: Policy, objective: Objective) -> dict[bool, Pieces]:
+        self._second: SecondDerivative = second
+
+        def both(second: SecondDerivative, policy: Policy, objective: Objective) -> dict[bool, Pieces]:
             program = Program(policy, objective)
             return {summed: Pieces(program, second, compiler, summed) for summed in (True, False)}
 
-        self._pieces = PerPolicy(both)
+        ways: set[SecondDerivative] = {second, "reverse"}
+        self._pieces = {way: PerPolicy(partial(both, way)) for way in ways}
 
     def __call__(
         self,
@@ -59,14 +67,16 @@ class Sweep:
             window: steps through which derivatives flow at a time. Training is carried on from window to window, and
                 what is differentiated is the mean of the query losses at their ends.
         """
-        pieces = self._pieces(policy, objective)[summed]
+        needs = needs_of(policy, objective, tasks, draws, DERIVATIVES[self._second], "values")
+        second = "reverse" if needs.forward is False else self._second
+        pieces = self._pieces[second](policy, objective)[summed]
         steps = pieces.steps(horizon)
         windows = [steps[i : i + window] for i in range(0, horizon, window)]
 
         def differentiate(group: Group) -> tuple[Tensor, ...]:
             return _differentiate(pieces, group, windows, slots)
 
-        return in_groups(pieces.program, policy.span, tasks, draws, self._chunk, differentiate, self._workers)
+        return in_groups(pieces.program, policy.span, tasks, draws, self._chunk, differentiate, needs, self._workers)
 
 
 def _differentiate(pieces: Pieces, group: Group, windows: list[list[Step]], slots: int) -> tuple[Tensor, ...]:

@@ -11,11 +11,14 @@ import torch
 from higher.optim import DifferentiableOptimizer
 from torch import Tensor, nn
 
+from metaopt.errors import ConfigError
 from metaopt.inner.draws import Draws, take_draws
+from metaopt.inner.examine import needs_of
 from metaopt.inner.hypergradient import Hypergradients, hypergradients_of
 from metaopt.inner.unroll import minibatch, step_loss
 from metaopt.models.model import Hidden, Model, intercepted
 from metaopt.models.objective import Objective, Outer, objective_of
+from metaopt.models.running import plain_kernels
 from metaopt.policies.policy import Policy
 from metaopt.policies.rule import Start, UpdateRule
 from metaopt.trees import stacked, take_tasks
@@ -79,7 +82,15 @@ class ThroughHigher:
         summed: bool = False,
     ) -> Hypergradients:
         """See `HypergradientMethod`."""
-        del objective  # higher runs the module itself, so that not even the model's forward pass is shared.
+        needs = needs_of(policy, objective, tasks, draws, "second", "call")
+        module = self._model.module
+        if needs.draws or any(True for _ in module.buffers()) or not all(p.requires_grad for p in module.parameters()):
+            raise ConfigError(
+                "inner.engine=higher takes modules of trained parameters only, but this one draws random numbers, or "
+                "has buffers or frozen parameters; use inner.engine=metaopt"
+            )
+        # Else higher runs the module itself, so that not even the model's forward pass is shared.
+        draws = needs.given(draws)
         results = [
             self._one_task(policy, take_tasks(tasks, i), take_draws(draws, i), horizon)
             for i in range(tasks.support.x.shape[0])
@@ -99,8 +110,13 @@ class ThroughHigher:
             fmodel: Any = higher.patch.make_functional(self._model.module)
             fmodel.update_params([params[name] for name in self._names])
 
+            habits = self._model.habits
+
             def apply(fast: Params, x: Tensor, hidden: Hidden | None = None) -> Tensor:
-                with nullcontext() if hidden is None else intercepted(fmodel, hidden):
+                with (
+                    plain_kernels(habits.refuses_fused),
+                    nullcontext() if hidden is None else intercepted(fmodel, hidden),
+                ):
                     return fmodel(x, params=list(fast.values()))
 
             functional = self._objective_of(apply)

@@ -7,10 +7,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from metaopt.inner.draws import Draws, task_dims
+from metaopt.inner.draws import Draws, take_draws, task_dims
+from metaopt.inner.examine import needs_of
 from metaopt.inner.unroll import training
 from metaopt.models.objective import Objective
 from metaopt.policies.rule import Learner, LossNoise
+from metaopt.trees import count_tasks, stacked, take_tasks
 from metaopt.types import Batch, Params, TaskBatch
 
 
@@ -22,7 +24,7 @@ def trace_multipliers(
     Args:
         learner: where to start and how to step.
         objective: losses of the model.
-        tasks: [tasks] of them, all trained side by side.
+        tasks: [tasks] of them, trained side by side where the model allows it.
         draws: the randomness of their training.
         horizon: number of inner steps.
 
@@ -44,4 +46,9 @@ def trace_multipliers(
     with torch.no_grad():
         if learner({name: draw[0] for name, draw in draws.noise.items()}).rule.multipliers is None:
             return {}
+        needs = needs_of(learner, objective, tasks, draws)
+        draws = needs.given(draws)
+        if needs.alone:
+            each = [train(*take_draws(draws, i), take_tasks(tasks, i).support) for i in range(count_tasks(tasks))]
+            return {quantity: stacked([found[quantity] for found in each]) for quantity in each[0]}
         return torch.func.vmap(train, in_dims=(*task_dims(draws), 0))(*draws, tasks.support)

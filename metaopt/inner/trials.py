@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from metaopt.inner.draws import Draws, take_draws, task_dims
+from metaopt.inner.examine import needs_of
 from metaopt.inner.unroll import unroll
 from metaopt.models.objective import Objective
 from metaopt.policies.rule import LossNoise, Start
@@ -71,12 +73,19 @@ def train_trials(
         params, _ = unroll(configured(own, noise), objective.loss, support, order, horizon, loss_noise)
         return (*objective.scores(params, query), *objective.scores(params, test))
 
+    first = {name: tensor[0] for name, tensor in numbers.items()}
+    needs = needs_of(partial(configured, first), objective, tasks, draws)
+    draws, chunk = needs.given(draws), needs.size(chunk)
     side_by_side = torch.func.vmap(train, in_dims=(0, *task_dims(draws), 0, 0, 0))
     found = []
     with torch.no_grad():
         for group in chunks(count_tasks(tasks) if index is None else len(index), chunk):
             own = {name: tensor[group] for name, tensor in numbers.items()}
             rows = group if index is None else index[group]
-            some = take_draws(draws, rows)
-            found.append(side_by_side(own, *some, *take_tasks(tasks, rows)))
+            some, part = take_draws(draws, rows), take_tasks(tasks, rows)
+            if needs.alone:
+                own = {name: tensor[0] for name, tensor in own.items()}
+                found.append([score[None] for score in train(own, *take_draws(some, 0), *take_tasks(part, 0))])
+            else:
+                found.append(side_by_side(own, *some, *part))
     return TrialScores(*(torch.cat(each) for each in zip(*found, strict=True)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaopt.models.objective import TrainingLoss
+from metaopt.models.running import stream
 from metaopt.policies.rule import InnerLoss, LossNoise, Start, State, UpdateRule
 from metaopt.trees import detached, row
 from metaopt.types import Batch, Loss, Params
@@ -33,8 +34,20 @@ def constant_gradient(loss: Loss) -> Gradient:
 
 
 def step_loss(loss: TrainingLoss, inner: InnerLoss | None, noise: LossNoise, step: int | Tensor) -> Loss:
-    """The loss that a step trains on: the task's own, unless the policy makes something of it."""
-    return loss if inner is None else inner(loss, noise, step)
+    """The loss that a step trains on: the task's own, unless the policy makes something of it.
+
+    With a seed, whatever it draws is the same whenever it is computed.
+    """
+    whole = loss if inner is None else inner(loss, noise, step)
+    seed = noise.seed
+    if seed is None:
+        return whole
+
+    def replayed(params: Params, batch: Batch) -> Tensor:
+        with stream(seed, step):
+            return whole(params, batch)
+
+    return replayed
 
 
 def minibatch(support: Batch, order: Tensor | None, step: int | Tensor) -> Batch:

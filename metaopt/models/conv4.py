@@ -53,4 +53,4 @@ def conv4(task: TaskSpec, channels: int = 64, norm: Norm = "batch", downsample: 
     module.add_module("flatten", nn.Flatten())
     module.add_module("output", nn.Linear(channels * height * width, task.output_size))
     spec = {"name": "conv4", "channels": channels, "norm": norm, "downsample": downsample}
-    return model_from(module, spec, transductive=norm == "batch")
+    return model_from(module, spec, transductive=norm == "batch", plain=True)

@@ -26,4 +26,4 @@ def linear(task: TaskSpec) -> Model:
     module = nn.Sequential()
     module.add_module("flatten", nn.Flatten())
     module.add_module("output", nn.Linear(math.prod(task.input_shape), task.output_size))
-    return model_from(module, {"name": "linear"}, input_layer=("output.weight", "output.bias"))
+    return model_from(module, {"name": "linear"}, input_layer=("output.weight", "output.bias"), plain=True)

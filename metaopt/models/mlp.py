@@ -44,4 +44,4 @@ def mlp(task: TaskSpec, widths: Sequence[int] = (32, 32), activation: Activation
     module.add_module("output", nn.Linear(sizes[-1], task.output_size))
     first = "hidden0" if widths else "output"
     spec = {"name": "mlp", "widths": list(widths), "activation": activation}
-    return model_from(module, spec, input_layer=(f"{first}.weight", f"{first}.bias"))
+    return model_from(module, spec, input_layer=(f"{first}.weight", f"{first}.bias"), plain=True)

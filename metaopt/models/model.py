@@ -5,36 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from metaopt.errors import ConfigError
+from metaopt.models.initial import Moments, moments_of
 from metaopt.models.roles import roles_of
-from metaopt.models.tokens import Embedding
+from metaopt.models.running import Habits, as_function, without_draws
 from metaopt.types import Params, TaskSpec
 
 Hidden: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]
 """By weight of a layer, a function of the layer's input, [examples, *], whose value goes into the layer instead."""
 
 
-class Moments(NamedTuple):
-    """How torch would draw a parameter tensor: its mean and its standard deviation, both scalars."""
-
-    mean: float
-    std: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A network without parameters of its own.
 
     Attributes:
         spec: name and settings, JSON-serialisable; equal specs with equal shapes make the same function.
-        module: the torch module that gives the structure. Its parameter values are never used.
+        module: the torch module that gives the structure. No pass changes its parameters or its buffers.
         shapes: shape of each parameter tensor, in the order of the forward pass.
-        init: mean and standard deviation of torch's own initialisation, by parameter tensor.
+        init: how each of them starts; see `moments_of`.
         transductive: true where a prediction depends on the other examples of its batch (batch statistics). The module
             then takes a second argument: how many of the first examples the statistics are of.
         input_layer: parameter tensors of the linear layer that flat inputs go into, the weight [units, inputs] first;
@@ -42,6 +37,9 @@ class Model:
         roles: role of each parameter tensor, see `roles_of`.
         masks: true where the model itself leaves out inputs that are NaN, such as the columns that a padded task does
             not have.
+        plain: true where the module is known to be a pure function of numbers, with derivatives of every order and for
+            tasks side by side; any other is watched before it is trained (`inner/examine.py`).
+        habits: what was seen of a module that is not plain.
     """
 
     spec: dict[str, Any]
@@ -52,6 +50,8 @@ class Model:
     input_layer: tuple[str, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
     masks: bool = False
+    plain: bool = False
+    habits: Habits = field(default_factory=Habits)
 
     def apply(
         self,
@@ -60,11 +60,14 @@ class Model:
         reference: Tensor | None = None,
         hidden: Hidden | None = None,
     ) -> Tensor:
-        """Outputs for one task.
+        """Outputs for one task, as they are in training.
+
+        A module is run in the mode that it is in. Batch normalisation in training mode takes the statistics of `x`; in
+        evaluation mode, those that the module has. Parameters that a pass does not use have a gradient of zero.
 
         Args:
             params: every parameter of `shapes`.
-            x: [examples, *input].
+            x: [examples, *input]; whole numbers stay whole unless the model is plain.
             reference: what batch statistics are of, [others, *input], so that a prediction does not depend on the other
                 examples of `x` (inductive); None: of `x`. A model without batch statistics does not look at it.
             hidden: what goes into some of the layers instead of their inputs; None: nothing is changed, at no cost.
@@ -75,10 +78,19 @@ class Model:
         if hidden is not None:
             with intercepted(self.module, hidden):
                 return self.apply(params, x, reference)
+        if not self.plain:
+            return as_function(self.module, params, (x,), self.habits)
+        if not x.is_floating_point():
+            x = x.to(next(iter(params.values())).dtype)
         if reference is None or not self.transductive:
             return torch.func.functional_call(self.module, params, (x,))
         n = len(reference)
         return torch.func.functional_call(self.module, params, (torch.cat([reference, x]), n))[n:]
+
+    def predict(self, params: Params, x: Tensor) -> Tensor:
+        """Outputs for one task where nothing is trained: layers that draw random numbers are in evaluation mode."""
+        with without_draws(self.module, self.habits):
+            return self.apply(params, x)
 
 
 @contextmanager
@@ -127,14 +139,15 @@ def count_activations(model: Model, x: Tensor) -> int:
     """Numbers that the model's layers put out for a batch of inputs, [examples, *input]."""
     counts: list[int] = []
 
-    def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        counts.append(output.numel())
+    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        counts.extend(tensor.numel() for tensor in tree_leaves(output) if isinstance(tensor, Tensor))
 
     layers = [layer for layer in model.module.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(count) for layer in layers]
+    params = {name: p.detach() for name, p in model.module.named_parameters()}
     try:
         with torch.no_grad():
-            model.module(x)
+            model.apply(params, x)
     finally:
         for hook in hooks:
             hook.remove()
@@ -147,22 +160,16 @@ def model_from(
     transductive: bool = False,
     input_layer: tuple[str, ...] = (),
     masks: bool = False,
+    plain: bool = False,
 ) -> Model:
-    """Wraps a module made of linear, convolution, embedding and normalisation layers; see `Model`."""
-    init: dict[str, Moments] = {}
-    for path, layer in module.named_modules():
-        for name, parameter in layer.named_parameters(prefix=path, recurse=False):
-            init[name] = _default_moments(layer, name, parameter)
-    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    return Model(spec, module, shapes, init, transductive, input_layer, roles_of(module), masks)
+    """Wraps any module; see `Model`.
 
+    A module that is plain starts by the laws of its layers; any other as `moments_of` says, from a copy of its values.
 
-def _default_moments(layer: nn.Module, name: str, parameter: Tensor) -> Moments:
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
-        # torch draws weight and bias from U(-b, b) with b = 1/sqrt(fan_in); its standard deviation is b/sqrt(3).
-        fan_in = layer.weight[0].numel()
-        return Moments(0.0, (3 * fan_in) ** -0.5)
-    if isinstance(layer, Embedding):
-        return Moments(0.0, layer.std)
-    is_scale = name.endswith("weight")
-    return Moments(1.0 if is_scale else 0.0, 0.0)
+    Raises:
+        ConfigError: see `moments_of`.
+    """
+    init = moments_of(module, made_by_law=plain)
+    shapes = {name: p.shape for name, p in module.named_parameters() if name in init}
+    roles = {name: role for name, role in roles_of(module).items() if name in init}
+    return Model(spec, module, shapes, init, transductive, input_layer, roles, masks, plain)

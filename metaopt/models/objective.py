@@ -61,11 +61,13 @@ class Objective(NamedTuple):
         scores: (params, batch of one task) -> (loss, accuracy), from one forward pass.
         outer: the same with the outer objective in place of the loss: what hypergradients are of, and what chooses the
             best policy.
+        model: whose loss it is; None: nobody says.
     """
 
     loss: TrainingLoss
     scores: Scores
     outer: Scores
+    model: Model | None = None
 
     def of(self, params_of: Callable[[Params], Params]) -> Objective:
         """The same objective of parameters in another form.
@@ -77,15 +79,22 @@ class Objective(NamedTuple):
             lambda params, batch, *perturbation: self.loss(params_of(params), batch, *perturbation),
             lambda params, batch: self.scores(params_of(params), batch),
             lambda params, batch: self.outer(params_of(params), batch),
+            self.model,
         )
 
 
 def objective(model: Model, kind: Kind, padded: bool = False, outer: Outer = "loss") -> Objective:
     """Cross-entropy with accuracy for classification, mean squared error for regression; see `objective_of`."""
-    return objective_of(model.apply, kind, padded, outer)
+    return objective_of(model.apply, kind, padded, outer, model.predict)._replace(model=model)
 
 
-def objective_of(apply: Callable[..., Tensor], kind: Kind, padded: bool = False, outer: Outer = "loss") -> Objective:
+def objective_of(
+    apply: Callable[..., Tensor],
+    kind: Kind,
+    padded: bool = False,
+    outer: Outer = "loss",
+    predict: Callable[..., Tensor] | None = None,
+) -> Objective:
     """The objective of a function (params, inputs [examples, *input]) -> outputs [examples, outputs].
 
     Args:
@@ -94,30 +103,32 @@ def objective_of(apply: Callable[..., Tensor], kind: Kind, padded: bool = False,
         padded: whether targets say which classes a task has (see `Batch`).
         outer: `loss`, or `error_surrogate`: the mean probability that is not given to the right class, a smooth
             stand-in for the share of errors, in which a few confidently wrong examples weigh no more than others.
+        predict: the function in scores and the outer objective; None: the same.
 
     Raises:
         ConfigError: a regression has no errors to count.
     """
+    predict = predict or apply
     if kind is Kind.regression:
         if outer != "loss":
             raise ConfigError(f"outer.objective is {outer!r}, which is for classification; use loss for regression")
-        return _regression(apply)
-    return _padded_classes(apply, outer) if padded else _classes(apply, outer)
+        return _regression(apply, predict)
+    return _padded_classes(apply, predict, outer) if padded else _classes(apply, predict, outer)
 
 
-def _regression(apply: Callable[..., Tensor]) -> Objective:
+def _regression(apply: Callable[..., Tensor], predict: Callable[..., Tensor]) -> Objective:
     def squared_error(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
         # Not F.mse_loss, whose gradient has no forward-mode derivative.
         return (_outputs(apply, params, batch.x, perturbation) - batch.y).square().mean()
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        loss = squared_error(params, batch)
+        loss = (predict(params, batch.x) - batch.y).square().mean()
         return loss, torch.full_like(loss, torch.nan)
 
     return Objective(squared_error, scores, scores)
 
 
-def _classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
+def _classes(apply: Callable[..., Tensor], predict: Callable[..., Tensor], outer: Outer) -> Objective:
     def cross_entropy(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
         logits = _outputs(apply, params, batch.x, perturbation)
         if perturbation is None or perturbation.smoothing is None:
@@ -127,28 +138,27 @@ def _classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
         return (share - 1) * right - share * logs.mean()
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = apply(params, batch.x)
+        logits = predict(params, batch.x)
         return F.cross_entropy(logits, batch.y), _accuracy(logits, batch.y)
 
     def errors(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = apply(params, batch.x)
+        logits = predict(params, batch.x)
         right = logits.softmax(-1).gather(-1, batch.y.unsqueeze(-1))
         return 1 - right.mean(), _accuracy(logits, batch.y)
 
     return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
 
 
-def _padded_classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
-    def outputs(params: Params, batch: Batch, perturbation: Perturbation | None = None) -> tuple[Tensor, Tensor]:
+def _padded_classes(apply: Callable[..., Tensor], predict: Callable[..., Tensor], outer: Outer) -> Objective:
+    def outputs(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits, and 1 at the class of each example, both [examples, classes]."""
-        logits = _outputs(apply, params, batch.x, perturbation)
         return torch.where(batch.y < 0, ABSENT, logits), batch.y.clamp(min=0).to(logits.dtype)
 
     def entropy(logits: Tensor, targets: Tensor) -> Tensor:
         return -(logits.log_softmax(-1) * targets).sum(-1).mean()
 
     def cross_entropy(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
-        logits, targets = outputs(params, batch, perturbation)
+        logits, targets = outputs(_outputs(apply, params, batch.x, perturbation), batch)
         if perturbation is not None and perturbation.smoothing is not None:
             present = (batch.y >= 0).to(logits.dtype)
             even = present / present.sum(-1, keepdim=True)
@@ -156,11 +166,11 @@ def _padded_classes(apply: Callable[..., Tensor], outer: Outer) -> Objective:
         return entropy(logits, targets)
 
     def scores(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits, targets = outputs(params, batch)
+        logits, targets = outputs(predict(params, batch.x), batch)
         return entropy(logits, targets), _accuracy(logits, targets.argmax(-1))
 
     def errors(params: Params, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits, targets = outputs(params, batch)
+        logits, targets = outputs(predict(params, batch.x), batch)
         return 1 - (logits.softmax(-1) * targets).sum(-1).mean(), _accuracy(logits, targets.argmax(-1))
 
     return Objective(cross_entropy, scores, scores if outer == "loss" else errors)

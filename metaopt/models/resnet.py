@@ -71,7 +71,7 @@ def resnet(
     module.add_module("pool", MeanPool())
     module.add_module("output", nn.Linear(size_in, task.output_size))
     spec = {"name": "resnet", "channels": list(channels), "blocks": blocks, "norm": norm, "downsample": downsample}
-    return model_from(module, spec, transductive=norm == "batch")
+    return model_from(module, spec, transductive=norm == "batch", plain=True)
 
 
 class Residual(nn.Module, AcrossExamples):

@@ -67,7 +67,7 @@ def transformer(
         "patch": patch,
         "positions": positions,
     }
-    return model_from(Transformer(*tokens, blocks, width, task.output_size), spec, masks=True)
+    return model_from(Transformer(*tokens, blocks, width, task.output_size), spec, masks=True, plain=True)
 
 
 class Transformer(nn.Module):

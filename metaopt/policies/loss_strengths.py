@@ -79,6 +79,11 @@ def _multiplied(rate: Tensor | float, noise: LossNoise, step: int | Tensor, use:
 
 def _shifted(strength: Tensor | float, noise: LossNoise, step: int | Tensor, x: Tensor) -> Tensor:
     """Inputs with noise; what is NaN, and the columns that a task does not have, stay what they are."""
+    if not x.is_floating_point():
+        raise ConfigError(
+            f"policy.input_noise is on, but inputs are {x.dtype}, ids that noise would turn into others; use "
+            "policy.input_noise.mode=off"
+        )
     moves = strength * numbers(noise, step, 0, x.shape)
     return x + (moves if noise.present is None else moves * noise.present)
 

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from metaopt.models.model import Model, Moments
+from metaopt.models.initial import Moments
+from metaopt.models.model import Model
 from metaopt.models.roles import CHOICE
 from metaopt.policies.kinds import KINDS
 from metaopt.policies.loss_strengths import LossStrengths, inner_loss, places_of
@@ -95,7 +96,7 @@ class Policy(nn.Module):
         self.choice = nn.ParameterDict({encode(n): nn.Parameter(torch.zeros(self.shapes[n])) for n in self.held})
         if settings.init.mode == "learned":
             draws = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-            start = {name: init[name].mean + init[name].std * draw for name, draw in draws.items()}
+            start = {name: init[name].start(draw) for name, draw in draws.items()}
             self.init = nn.ParameterDict({encode(name): nn.Parameter(value) for name, value in start.items()})
 
     @property
@@ -167,9 +168,8 @@ class Policy(nn.Module):
             if encode(name) in learned:
                 start[name] = learned[encode(name)]
                 continue
-            mean, std = self.moments[name]
-            scale = std if ratio is None or std == 0 else std * ratio[name]
-            start[name] = mean + scale * noise[name]
+            moments = self.moments[name]
+            start[name] = moments.start(noise[name], None if ratio is None or moments.std == 0 else ratio[name])
         return start
 
     def rule(self, noise: Params, values: Values | None = None, span: Tensor | None = None) -> UpdateRule:

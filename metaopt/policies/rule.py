@@ -104,10 +104,12 @@ class LossNoise(NamedTuple):
     Attributes:
         bank: standard normal, [numbers]; each step takes from it what it needs. None: nothing needs any.
         present: 1 for the columns that a padded task has and 0 for the others, [columns]; None: all are there.
+        seed: of the random numbers that a model draws by itself, a scalar int64; None: it draws none.
     """
 
     bank: Tensor | None = None
     present: Tensor | None = None
+    seed: Tensor | None = None
 
 
 InnerLoss: TypeAlias = Callable[[TrainingLoss, LossNoise, "int | Tensor"], Loss]

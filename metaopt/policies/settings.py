@@ -224,10 +224,6 @@ class PolicySettings:
             names.add(self.rule)
         return frozenset(names)
 
-    def learns_loss(self) -> bool:
-        """Whether what enters the inner loss is learned, so that its gradient depends on what is learned."""
-        return any(part.mode == "learned" for part in (self.label_smoothing, self.dropout, self.input_noise))
-
     def draws_noise(self) -> bool:
         """Whether each step of training needs random numbers."""
         return self.dropout.mode != "off" or self.input_noise.mode != "off"

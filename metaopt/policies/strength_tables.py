@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from metaopt.models.model import Moments
+from metaopt.models.initial import Moments
 from metaopt.models.roles import CHOICE
 from metaopt.policies.loss_strengths import dropout_table
 from metaopt.policies.settings import PolicySettings, StrengthSettings

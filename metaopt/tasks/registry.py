@@ -29,12 +29,17 @@ FAMILIES: dict[str, FamilyClass] = {
     "tabular": Tabular,
 }
 
+BUILT_IN = tuple(FAMILIES.values())
+
 
 def register(name: str) -> Callable[[F], F]:
     """A class decorator that makes a family known as `tasks=NAME`.
 
     Each of the constructor's parameters becomes a setting `tasks.PARAMETER` with the same type and default: int, float,
     bool, str, a list of these, or one of these or None.
+
+    A class that is defined again in the same place under the same name takes the place of the former: a notebook's
+    cell can be run again, and a module reloaded.
 
     Args:
         name: a word of letters, digits and underscores that no other family has.
@@ -44,7 +49,7 @@ def register(name: str) -> Callable[[F], F]:
     """
 
     def registered(family: F) -> F:
-        if not name.isidentifier() or FAMILIES.get(name, family) is not family:
+        if not name.isidentifier() or not _is_again(family, FAMILIES.get(name, family)):
             known = ", ".join(sorted(FAMILIES))
             raise ConfigError(f"a family is registered as {name!r}; choose a word that is not among {known}")
         parameters_of(family)
@@ -52,6 +57,14 @@ def register(name: str) -> Callable[[F], F]:
         return family
 
     return registered
+
+
+def _is_again(family: FamilyClass, former: FamilyClass) -> bool:
+    """Whether a family is the former one, or what came of running its definition again."""
+    if family is former:
+        return True
+    place, before = ((each.__module__, getattr(each, "__qualname__", None)) for each in (family, former))
+    return place == before and None not in place and former not in BUILT_IN
 
 
 def parameters_of(family: FamilyClass) -> dict[str, tuple[Any, Any]]:

@@ -16,7 +16,7 @@ def given_outputs(params, x):
 def test_classification_is_mean_cross_entropy_in_nats_and_the_share_of_hits():
     logits = torch.tensor([[0.0, 0.0, 0.0], [1.0, 3.0, 2.0], [5.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     y = torch.tensor([2, 1, 0, 0])
-    loss, scores, _ = objective_of(given_outputs, Kind.classification)
+    loss, scores, *_ = objective_of(given_outputs, Kind.classification)
     batch = Batch(torch.zeros(4, 1), y)
     found, accuracy = scores({"outputs": logits}, batch)
     expected = -sum(math.log(row.exp()[label] / row.exp().sum()) for row, label in zip(logits, y, strict=True)) / 4
@@ -27,7 +27,7 @@ def test_classification_is_mean_cross_entropy_in_nats_and_the_share_of_hits():
 
 def test_regression_is_mean_squared_error_over_examples_and_outputs_and_has_no_accuracy():
     outputs, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 4.0]])
-    loss, scores, _ = objective_of(given_outputs, Kind.regression)
+    loss, scores, *_ = objective_of(given_outputs, Kind.regression)
     batch = Batch(torch.zeros(2, 1), y)
     found, accuracy = scores({"outputs": outputs}, batch)
     assert found.item() == loss({"outputs": outputs}, batch).item() == pytest.approx((4 + 9) / 4)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from metaopt.errors import ConfigError
+from metaopt.export.groups import Groups
 from metaopt.export.network import Network, network_of
-from metaopt.export.optimizer import PolicyOptimizer
+from metaopt.export.optimizer import PolicyOptimizer, ProcessGroup
 from metaopt.export.regularised import Regularised
 from metaopt.export.schedule import BEYOND, Beyond
 from metaopt.export.torchs_own import torchs_own
 from metaopt.inner.draws import draw
 from metaopt.policies.file import PolicyCard, load_policy_file
 from metaopt.policies.fitting import Fit, fit_policy
+from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
 from metaopt.pretrained import policy_file
 
@@ -52,6 +53,7 @@ class LoadedPolicy:
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], card: PolicyCard) -> None:
         self.path, self.card, self._tensors = path, card, dict(tensors)
         self._regularised: WeakSet[nn.Module] = WeakSet()
+        self._written: WeakKeyDictionary[nn.Module, list[tuple[int, int]]] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -94,25 +96,30 @@ class LoadedPolicy:
         self,
         model: nn.Module,
         steps: int | None = None,
-        groups: Iterable[Mapping[str, Any]] | None = None,
-        beyond: Beyond = "hold",
+        groups: Groups | None = None,
+        beyond: Beyond = "stretch",
+        process_group: ProcessGroup = "world",
     ) -> torch.optim.Optimizer:
         """A torch optimizer that steps by the rule with which the policy was learned.
 
         It can be used as any other: with closures, schedulers, gradient clipping and accumulation, `GradScaler`,
-        compiled models, `state_dict`. In a group, `lr` is what all learned rates are multiplied with, 1 at first. An
-        adaptive policy reads the loss of each step: `optimizer.step(loss=loss)`, or a closure that returns it. A policy
-        for one of torch's own optimizers gives that one.
+        compiled models, `state_dict`, torch.distributed's checkpoints. In a group, `lr` is what all learned rates are
+        multiplied with, 1 at first; `weight_decay=0` switches the learned L2 off. An adaptive policy reads the loss of
+        each step: `optimizer.step(loss=loss)`, a closure that returns it, or `optimizer.loss = loss` before a bare
+        `step()`. A policy for one of torch's own optimizers gives that one.
 
         Args:
             model: what is trained. Where the policy pulls towards the initialisation, that is its present parameters.
             steps: number of steps that training will take, by which an adaptive policy goes, and `stretch`; None:
                 those that the policy was learned for.
-            groups: parameter groups as torch's optimizers take them: dictionaries with `params`, and `lr` if wanted;
-                None: all parameters that need a gradient.
-            beyond: how a learned schedule goes on beyond its last step, which is said in a warning. `hold`: its factor
-                stays; `decay`: it falls from there as 1/step; `stretch`: the schedule is stretched, or compressed, to
-                `steps`.
+            groups: parameter groups as torch's optimizers take them: dictionaries with `params`, and `lr` if wanted, or
+                tensors; None: all parameters that need a gradient. Others of the model may join later.
+            beyond: what becomes of a learned schedule in trainings of another length. `stretch`: it is stretched, or
+                compressed, to `steps`; `hold`: beyond its last step its factor stays; `decay`: it falls from there as
+                1/step. That training goes on beyond its end is said in a warning.
+            process_group: in training by several processes, those over which the loss that an adaptive policy reads is
+                averaged, so that all make the same steps. "world": all of them, where torch.distributed is initialised;
+                None: none, for processes that train models of their own.
 
         Raises:
             PolicyFileError: the policy knows nothing for some parameter tensors; all of them are named.
@@ -122,7 +129,7 @@ class LoadedPolicy:
             raise ConfigError(f"beyond is {beyond!r}; choose one of {', '.join(BEYOND)}")
         network = network_of(model)
         policy, note = self._fit(network, steps)
-        if note and not self.card.policy.fits_any_model():
+        if note and (not self.card.policy.fits_any_model() or policy.roles != network.model.roles):
             warnings.warn(f"{self.path}: {note}", stacklevel=2)
         if policy.inner_loss() is not None and network.module not in self._regularised:
             warnings.warn(
@@ -132,17 +139,23 @@ class LoadedPolicy:
             )
         if policy.settings.optimizer != "metaopt":
             return torchs_own(policy, network.parameters, groups)
-        return PolicyOptimizer(policy, network.parameters, groups, beyond)
 
-    def init(self, model: nn.Module, generator: torch.Generator | None = None) -> list[str]:
-        """Writes the learned initialisation into a model.
+        def refit(trained: Collection[Tensor]) -> tuple[Policy, Mapping[str, nn.Parameter]]:
+            wider = network_of(model, trained)
+            return self._fit(wider, steps).policy, wider.parameters
 
-        A learned one is copied. Of a scaled one, all tensors that torch would draw at random are drawn, normal with
-        torch's standard deviation times what was learned. Others stay as they are, as all do where nothing was learned.
+        return PolicyOptimizer(policy, network.parameters, groups, beyond, process_group, refit)
+
+    def init(self, model: nn.Module) -> list[str]:
+        """Gives a model the learned initialisation.
+
+        A learned one is copied. Of a scaled one, the model's own random values are multiplied with what was learned:
+        its tensors deviate from their mean so many times as far as they do now. What has one value throughout stays as
+        it is, as does all where nothing was learned. A second call changes nothing, unless something else has come
+        between.
 
         Args:
-            model: gets new values.
-            generator: on the CPU; None: torch's global one.
+            model: as its author initialises it; gets new values.
 
         Returns:
             Names of the tensors that were written.
@@ -154,13 +167,15 @@ class LoadedPolicy:
         policy = self._fit(network, None).policy
         mode = self.card.policy.init.mode
         names = {"fresh": (), "scaled": network.drawn, "learned": tuple(network.parameters)}[mode]
-        noise = {name: torch.zeros(shape) for name, shape in policy.shapes.items()}
-        if mode == "scaled":  # a learned one looks at no noise
-            noise |= {name: torch.randn(policy.shapes[name], generator=generator) for name in names}
+        if self._written.get(network.module) == _versions(network, names):
+            return list(names)
+        ratios = policy.strength("init_std") or {}
         with torch.no_grad():
-            start = policy.start(noise)
+            start = policy.start({name: torch.zeros(()) for name in policy.shapes}) if mode == "learned" else {}
             for name in names:
-                network.parameters[name].copy_(start[name])
+                p, mean = network.parameters[name], network.model.init[name].mean
+                p.copy_(start[name] if mode == "learned" else mean + float(ratios[name]) * (p - mean))
+        self._written[network.module] = _versions(network, names)
         return list(names)
 
     def regularised(self, model: nn.Module) -> Regularised:
@@ -211,3 +226,8 @@ class LoadedPolicy:
 
     def __repr__(self) -> str:
         return f"LoadedPolicy({self.name!r}, horizon={self.horizon}, learned on {self.card.tasks})"
+
+
+def _versions(network: Network, names: Iterable[str]) -> list[tuple[int, int]]:
+    """What changes as soon as anybody writes to one of these parameters, or puts another in its place."""
+    return [(id(p), p._version) for p in (network.parameters[name] for name in names)]

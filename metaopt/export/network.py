@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from metaopt.errors import ConfigError
 from metaopt.models.initial import moments_of
 from metaopt.models.model import Model
 from metaopt.models.roles import roles_of
@@ -31,17 +33,24 @@ class Network(NamedTuple):
     drawn: tuple[str, ...]
 
 
-def network_of(module: nn.Module) -> Network:
+def network_of(module: nn.Module, also: Collection[Tensor] = ()) -> Network:
     """What a policy must know of a module.
 
     Args:
         module: of any layers. Their order is taken to be that of the forward pass, see `roles_of`.
+        also: parameters that count as trained, whether they need a gradient now or not.
 
     Raises:
-        ConfigError: it has nothing to train, or a parameter without a shape, without values, or with complex ones.
+        ConfigError: it is no module, has nothing to train, or a parameter without a shape, without values, or with
+            complex ones.
     """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"a policy needs the model itself, which says what its parameters are for, but got a "
+            f"{type(module).__name__}; give policy.optimizer(model), and parameter groups as groups="
+        )
     inner = unwrapped(module)
-    init = moments_of(inner, copy=False)
+    init = moments_of(inner, copy=False, also=also)
     parameters = dict(inner.named_parameters())
     roles = roles_of(inner)
     model = Model(

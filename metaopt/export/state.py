@@ -11,6 +11,8 @@ from torch import Tensor
 from metaopt.policies.rule import State
 from metaopt.types import Params
 
+SHARED = "shared/"
+"""Before the names of what belongs to no single parameter, in the state of the first one."""
 TOP = "memory"
 """What a rule keeps of each parameter tensor without a name of its own."""
 

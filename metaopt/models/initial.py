@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -65,7 +65,9 @@ def _by_fan_in(n: int) -> _Law:
     return _Law((3 * n) ** -0.5, n**-0.5, UNIFORM)
 
 
-def moments_of(module: nn.Module, made_by_law: bool = False, copy: bool = True) -> dict[str, Moments]:
+def moments_of(
+    module: nn.Module, made_by_law: bool = False, copy: bool = True, also: Collection[Tensor] = ()
+) -> dict[str, Moments]:
     """How each parameter tensor that needs a gradient starts.
 
     A tensor that torch's layers draw by a known law is drawn by it, if its values are such as that law gives. All
@@ -76,12 +78,13 @@ def moments_of(module: nn.Module, made_by_law: bool = False, copy: bool = True) 
         module: of any layers.
         made_by_law: whether its layers are known to be drawn by their laws, so that their values need no look.
         copy: whether values are copied, so that who trains the module itself does not move the start.
+        also: parameters that count as trained, whether they need a gradient now or not.
 
     Raises:
         ConfigError: there is nothing to train, or a tensor has no values yet, or complex ones.
     """
     trained = dict(module.named_parameters())
-    trained = {name: p for name, p in trained.items() if p.requires_grad}
+    trained = {name: p for name, p in trained.items() if p.requires_grad or any(p is other for other in also)}
     if not trained:
         raise ConfigError(
             f"{type(module).__name__} has no parameters that need a gradient; set requires_grad of those to train"

@@ -117,7 +117,7 @@ def adaptive_rule(
     def multipliers(state: State) -> dict[str, Params]:
         return {q: dict(zip(site.stds, of.unbind(), strict=True)) for q, of in state["multipliers"].items()}
 
-    return UpdateRule(init, update, reads_loss=True, multipliers=multipliers)
+    return UpdateRule(init, update, looks_at_all=True, reads_loss=True, multipliers=multipliers)
 
 
 def _read(

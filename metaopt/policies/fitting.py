@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.models.model import Model
-from metaopt.models.roles import ROLES
+from metaopt.models.roles import POSITIONS, ROLES
 from metaopt.policies.file import PolicyCard
 from metaopt.policies.policy import Policy
 from metaopt.policies.strict_json import one_line
@@ -44,8 +45,9 @@ def fit_policy(
 
     A parameter tensor that the policy's own model has too, by the same name and in the same shape, gets its values. Any
     other gets those of its role: where the policy has a value for each role, that one, else the geometric mean over the
-    policy's tensors of that role and their entries. Three things belong to one model and fit no other: a learned
-    initialisation, matrices for the gradients, and a role that the policy has never met.
+    policy's tensors of that role and their entries. Scale and shift of a normalisation, where the policy has met none,
+    are taken for biases of the layer before. Three things belong to one model and fit no other: a learned
+    initialisation, matrices for the gradients, and any other role that the policy has never met.
 
     The policy's parameters are copies of the file's, of their type, on the CPU. Before they are made, the names and
     shapes that the file has are compared with those that its settings and the model ask for, so that no memory is taken
@@ -63,7 +65,8 @@ def fit_policy(
             or its tensors are not those that its settings ask for. No other error is raised, whatever the file holds.
     """
     _check_numbers(tensors, path)
-    known = [role for role in ROLES if any(name.rpartition(".")[2] == encode(role) for name in tensors)]
+    known = _known_roles(tensors, card)
+    model, as_biases = _with_met_roles(model, {*known, *card.roles.values()})
     try:
         with torch.device("meta"):
             policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)
@@ -83,7 +86,43 @@ def fit_policy(
         )
     foreign = [name for name, shape in shapes.items() if card.parameters.get(name) != shape]
     _give(policy, _matched(policy, tensors, card, model, foreign, path), path)
-    return Fit(policy, _note(card, model, foreign))
+    return Fit(policy, _note(card, model, foreign, as_biases))
+
+
+def _known_roles(tensors: Mapping[str, Tensor], card: PolicyCard) -> list[str]:
+    """The roles that a file has values for, in tables that are by role."""
+    settings = card.policy
+    granularities = {f"log_strengths.{name}": getattr(settings, name).granularity for name in ("lr", "l2", "pull")}
+    granularities |= {
+        "log_strengths.init_std": settings.init.granularity,
+        "log_schedule": settings.schedule_granularity(),
+    }
+    granularities |= {"log_strengths.dropout": settings.dropout.granularity}
+    by_role = [table for table, granularity in granularities.items() if granularity == "role"]
+    return [role for role in ROLES if any(f"{table}.{encode(role)}" in tensors for table in by_role)]
+
+
+def _with_met_roles(model: Model, met: Collection[str]) -> tuple[Model, tuple[str, ...]]:
+    """The model, in which normalisations of a role that was never met are of the nearest role that was.
+
+    A policy that was learned without normalisation would fit hardly any network of today. Its biases are what scale and
+    shift are most alike: one number for each unit, neither of which a matrix multiplies.
+
+    Returns:
+        The model, and the tensors that are biases to the policy now.
+    """
+    roles = dict(model.roles)
+    for name, role in model.roles.items():
+        position, _, part = role.partition(".")
+        if part != "norm" or role in met:
+            continue
+        near = sorted(POSITIONS, key=lambda other, at=position: abs(POSITIONS.index(other) - POSITIONS.index(at)))
+        for candidate in (f"{other}.{kind}" for kind in ("norm", "bias") for other in near):
+            if candidate in met:
+                roles[name] = candidate
+                break
+    changed = tuple(name for name, role in roles.items() if role != model.roles[name])
+    return (replace(model, roles=roles), changed) if changed else (model, ())
 
 
 def _matched(
@@ -94,13 +133,15 @@ def _matched(
     Raises:
         PolicyFileError: for some of the model's tensors there are none, with the names of all of these.
     """
-    by_role = {encode(name): model.roles.get(name, "") for name in foreign}
+    roles = {encode(name): model.roles.get(name, "") for name in foreign}
     found: dict[str, Tensor] = {}
     unknown: set[str] = set()
     for name, parameter in policy.named_parameters():
         table, _, key = name.rpartition(".")
-        own = key not in by_role
-        values = tensors.get(name) if own else _of_role(tensors, card, table, by_role[key], parameter.shape)
+        quantity = "schedule" if table == "log_schedule" else table.rpartition(".")[2]
+        by_tensor = table.startswith("log_") and policy.granularity(quantity) in ("tensor", "element")
+        own = key not in roles or not by_tensor
+        values = tensors.get(name) if own else _of_role(tensors, card, table, roles[key], parameter.shape)
         if values is not None:
             found[name] = values
         else:  # what is for no tensor and no role is missing in a damaged file only, and is found missing later
@@ -129,14 +170,21 @@ def _of_role(
     return other[0] if other else torch.stack(found).mean(0)
 
 
-def _note(card: PolicyCard, model: Model, foreign: list[str]) -> str:
+def _note(card: PolicyCard, model: Model, foreign: list[str], as_biases: Sequence[str]) -> str:
     if card.policy.fits_any_model():
         how = "; what it learned for roles or for all tensors serves"
     elif len(foreign) <= MANY:
         how = f"; matched by role, with the mean over the tensors of that role: {', '.join(foreign)}"
     else:
         how = f"; {len(foreign)} of {len(model.shapes)} tensors are matched by role, with the mean over its tensors"
+    if as_biases:
+        how += f"; it has met no such normalisation, whose scales and shifts are stepped as biases: {_few(as_biases)}"
     return _both(card, model) + how
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return ", ".join(names[:MANY]) + more
 
 
 def _both(card: PolicyCard, model: Model) -> str:

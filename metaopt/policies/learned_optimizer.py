@@ -132,7 +132,7 @@ def learned_optimizer_rule(
     def multipliers(state: State) -> dict[str, Params]:
         return {"lr": dict(zip(site.stds, state["factors"].unbind(), strict=True))}
 
-    return UpdateRule(init, update, multipliers=multipliers)
+    return UpdateRule(init, update, looks_at_all=True, multipliers=multipliers)
 
 
 class _Tensor(NamedTuple):

@@ -60,7 +60,7 @@ def preconditioned(rule: UpdateRule, matrices: Mapping[str, Tensor]) -> UpdateRu
         transformed = {name: _transformed(name, g, matrices) for name, g in grads.items()}
         return rule.update(params, transformed, state, step, loss)
 
-    return UpdateRule(rule.init, update, rule.reads_loss, rule.multipliers)
+    return rule._replace(update=update)
 
 
 def _transformed(name: str, gradient: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:

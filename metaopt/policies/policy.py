@@ -233,11 +233,20 @@ class Policy(nn.Module):
         values = self.values() if values is None else values
         names = places_of(self.roles) if quantity == "dropout" else tuple(self.trained)
         if quantity in values:
-            return spread(values[quantity], names, self.roles)
+            return spread(values[quantity], self.granularity(quantity), names, self.roles)
         fixed: StrengthSettings | None = getattr(self.settings, quantity, None)
         if fixed is None or fixed.mode == "off":
             return None
         return dict.fromkeys(names, fixed.value)
+
+    def granularity(self, quantity: str) -> str:
+        """That of the table of a quantity; what is not learned is one number for all."""
+        if quantity == "schedule":
+            return self.settings.schedule_granularity()
+        if quantity not in self.log_strengths:
+            return "global"
+        part = self.settings.init if quantity == "init_std" else getattr(self.settings, quantity)
+        return part.granularity
 
     def _number(self, quantity: str, values: Values) -> Tensor | float | None:
         """A strength that there is one of; None where it is off."""
@@ -268,7 +277,8 @@ class Policy(nn.Module):
         """Factors s_t by parameter tensor, each [horizon]; None where the schedule is off."""
         if self.settings.schedule == "off":
             return None
-        return spread((self.values() if values is None else values)["schedule"], tuple(self.trained), self.roles)
+        factors = (self.values() if values is None else values)["schedule"]
+        return spread(factors, self.granularity("schedule"), tuple(self.trained), self.roles)
 
     def on(self, model: Model) -> Policy:
         """The same policy for another model: it shares all parameters, which must not belong to one model's tensors."""

@@ -49,6 +49,8 @@ class UpdateRule(NamedTuple):
         init: params -> state before the first step.
         update: (params, grads, state, step, loss) -> (params, state).
         reads_loss: whether the update depends on the loss; where it is not, the loss may be left out.
+        looks_at_all: whether it looks at all parameter tensors of a step at once, each of them whole, and at the
+            position in the training.
         multipliers: state after a step -> by quantity (`lr`, `l2`) and parameter tensor, what the rule itself has
             multiplied the strengths with in that step, scalars; None: a rule that does no such thing.
     """
@@ -56,6 +58,7 @@ class UpdateRule(NamedTuple):
     init: Callable[[Params], State]
     update: Update
     reads_loss: bool = False
+    looks_at_all: bool = False
     multipliers: Callable[[State], dict[str, Params]] | None = None
 
 

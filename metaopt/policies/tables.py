@@ -56,14 +56,18 @@ def exponentials(logs: nn.Module) -> dict[str, Tensor]:
     return {key: value.exp() for key, value in logs.items()}
 
 
-def spread(values: Mapping[str, Tensor], names: Sequence[str], roles: Mapping[str, str]) -> dict[str, Tensor]:
-    """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all."""
-    if GLOBAL in values:
+def spread(
+    values: Mapping[str, Tensor], granularity: str, names: Sequence[str], roles: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """The entry of each parameter tensor that the table covers: its own, its role's, or the one for all.
+
+    Args:
+        values: of the table, by its keys.
+        granularity: of the table. Keys alone do not tell: a layer may be called `hidden` and a tensor `all`.
+        names: of the parameter tensors.
+        roles: of these.
+    """
+    if granularity == "global":
         return dict.fromkeys(names, values[GLOBAL])
-    found = {}
-    for name in names:
-        for key in (encode(name), encode(roles.get(name, ""))):
-            if key in values:
-                found[name] = values[key]
-                break
-    return found
+    keys = {name: encode(roles.get(name, "") if granularity == "role" else name) for name in names}
+    return {name: values[key] for name, key in keys.items() if key in values}

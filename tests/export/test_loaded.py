@@ -86,7 +86,7 @@ def test_a_scaled_initialisation_has_the_learned_scales(tmp_path):
     policy, loaded = saved(tmp_path, settings, size=1.0)
     network = nn.Sequential(nn.Linear(400, 300), nn.Tanh(), nn.BatchNorm1d(300), nn.Linear(300, 100))
     network[2].weight.data.fill_(7.0)
-    written = loaded.init(network, torch.Generator().manual_seed(0))
+    written = loaded.init(network)
     assert written == ["0.weight", "0.bias", "3.weight", "3.bias"]
     assert (network[2].weight == 7).all()
     ratios = policy.strength("init_std")
@@ -95,9 +95,6 @@ def test_a_scaled_initialisation_has_the_learned_scales(tmp_path):
         (network[3].weight, ratios["output.weight"], 300),
     ):
         assert p.std().item() == pytest.approx(ratio.item() * (3 * fan_in) ** -0.5, rel=0.02)
-    again = nn.Sequential(nn.Linear(400, 300), nn.Tanh(), nn.BatchNorm1d(300), nn.Linear(300, 100))
-    loaded.init(again, torch.Generator().manual_seed(0))
-    assert (again[0].weight == network[0].weight).all()
 
 
 def test_nothing_is_written_where_training_starts_as_torch_starts_it(tmp_path):

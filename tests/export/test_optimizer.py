@@ -263,7 +263,7 @@ def test_an_adaptive_policy_asks_for_the_loss(made):
 
 def test_bad_input_is_named(made, policy_of):
     policy, module = policy_of("role")
-    with pytest.raises(ConfigError, match=r"shape \(2, 2\), which is no trainable parameter"):
+    with pytest.raises(ConfigError, match=r"shape \(2, 2\), which is no parameter of the model"):
         policy.optimizer(module, groups=[{"params": [nn.Parameter(torch.ones(2, 2))]}])
     with pytest.raises(ConfigError, match="beyond is 'forget'"):
         policy.optimizer(module, beyond="forget")
@@ -285,7 +285,7 @@ def test_torchs_own_optimizer_takes_the_same_groups(policy_of):
     assert [lr for _, lr in found] == pytest.approx(
         [factor * rates[id(p)] for (p, _), factor in zip(found, (0.5, 0.5, 1), strict=True)]
     )
-    with pytest.raises(ConfigError, match=r"shape \(2,\), which is no trainable parameter"):
+    with pytest.raises(ConfigError, match=r"shape \(2,\), which is no parameter of the model"):
         policy.optimizer(module, groups=[{"params": [nn.Parameter(torch.ones(2))]}])
 
 
@@ -306,7 +306,7 @@ def test_what_an_adaptive_policy_multiplies_with_can_be_looked_at(made, policy_o
     assert list(found) == ["lr", "l2"]
     assert list(found["lr"]) == [name for name, _ in module.named_parameters()]
     assert len({round(value, 6) for value in found["lr"].values()}) > 1
-    expected = optimizer.state["shared"]["multipliers/lr"]
+    expected = optimizer.state[module.hidden0.weight]["shared/multipliers/lr"]
     assert list(found["lr"].values()) == pytest.approx(expected.tolist())
     module, optimizer = made("role")
     train(module, optimizer, 1)

@@ -107,14 +107,30 @@ def test_a_schedule_for_each_tensor_keeps_its_steps_apart():
 
 
 @pytest.mark.parametrize("chosen", [ROLE, TENSOR, ELEMENT], ids=["role", "tensor", "element"])
-def test_tensors_of_roles_that_the_policy_has_not_met_are_refused_with_all_their_names(chosen):
+def test_norms_that_the_policy_has_not_met_are_biases_to_it(chosen):
     model = conv4(TASK, 4)
-    unknown = [f"'{name}' (role {role})" for name, role in model.roles.items() if role.endswith("norm")]
+    _, policy, note = fitted(chosen, model)
+    norms = [name for name, role in model.roles.items() if role.endswith("norm")]
+    assert len(norms) == 8
+    assert f"stepped as biases: {', '.join(norms[:4])} and 4 more" in note
+    for quantity in ("lr", "l2"):
+        found = policy.strength(quantity)
+        for name in norms:
+            bias = model.roles[name].replace("norm", "bias")
+            like = next(other for other, role in model.roles.items() if role == bias)
+            torch.testing.assert_close(found[name].mean(), found[like].mean())
+
+
+@pytest.mark.parametrize("chosen", [ROLE, TENSOR, ELEMENT], ids=["role", "tensor", "element"])
+def test_tensors_of_roles_that_the_policy_has_not_met_are_refused_with_all_their_names(chosen):
+    tensors, card, _ = trained(chosen, mlp(TASK, []))
+    model = mlp(TASK, [4, 5])
     with pytest.raises(PolicyFileError) as caught:
-        fitted(chosen, model)
+        fit_policy(tensors, card, model, Path("p.safetensors"))
     text = str(caught.value)
+    unknown = [f"'{name}' (role {role})" for name, role in model.roles.items() if role.startswith(("first", "hidden"))]
     assert f"has nothing for {', '.join(unknown)};" in text
-    assert text.count("(role ") == len(unknown) == 8
+    assert text.count("(role ") == len(unknown) == 4
     assert "p.safetensors" in text
     assert "\n" not in text
 

@@ -74,3 +74,9 @@ def test_the_default_type_does_not_matter_and_stays(adam):
         assert torch.get_default_dtype() is torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_whole_weights_are_repeated_rows(adam):
+    weights = R.integers(0, 4, 40)
+    weighted = probabilities(adam, sample_weight=weights)
+    np.testing.assert_allclose(weighted, probabilities(adam, X.repeat(weights, 0), Y.repeat(weights)), atol=1e-4)

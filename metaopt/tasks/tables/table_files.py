@@ -56,10 +56,7 @@ def _check_names(names: Sequence[str]) -> None:
     """Names without space around them; an empty one is none."""
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise BadTable(
-            f"has two columns called {named([repr(name) for name in twice])} (but for spaces around); rename or remove "
-            "one of them"
-        )
+        raise BadTable(f"has two columns called {named([repr(name) for name in twice])}; rename or remove one of them")
 
 
 def _read_text(path: Path, separator: str, as_written: str | None) -> pd.DataFrame:

@@ -46,12 +46,14 @@ class MetaTunedClassifier(ClassifierMixin, MetaTuned):
     _kind = Kind.classification
     _several_outputs = False
 
-    def fit(self, X: Any, y: Any) -> MetaTunedClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MetaTunedClassifier:
         """Trains on a table.
 
         Args:
             X: [rows, columns], two rows or more.
             y: class labels, [rows].
+            sample_weight: how much each row counts, [rows], 0 or more; a row of weight 0 does not count at all. Only
+                their proportions matter. None: all count the same.
 
         Returns:
             The classifier itself.
@@ -61,12 +63,12 @@ class MetaTunedClassifier(ClassifierMixin, MetaTuned):
             PolicyFileError: there is no such policy, or it fits its own model only.
             TrainingError: training diverged.
         """
-        columns, codes, y = self._checked(X, y)
+        columns, codes, y, weights = self._checked(X, y, sample_weight)
         check_classification_targets(y)
         classes, indices = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y has one class only, {classes[0]!r}; a classifier needs two or more")
-        self._train(columns, codes, indices.astype(np.int64), len(classes))
+        self._train(columns, codes, indices.astype(np.int64), len(classes), weights)
         self.classes_ = classes
         return self
 

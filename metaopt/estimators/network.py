@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +38,28 @@ class Network(NamedTuple):
         """The model. Torch draws weights whenever it makes a layer, from a state that belongs to the user."""
         with torch.random.fork_rng(devices=[]):
             return mlp(self.spec, self.hidden, self.activation)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Torch as it is at its start, whatever the program around has set, which is put back at the end.
+
+    That is float32, tensors on the CPU, no autocast and no inference mode.
+    """
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with ExitStack() as entered:
+            if torch.get_default_device().type != "cpu":
+                entered.enter_context(torch.device("cpu"))
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    entered.enter_context(torch.autocast(device, enabled=False))
+            if torch.is_inference_mode_enabled():
+                entered.enter_context(torch.inference_mode(False))
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def network_for(spec: TaskSpec, card: PolicyCard, hidden: tuple[int, ...] | None) -> Network:

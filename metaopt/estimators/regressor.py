@@ -30,12 +30,13 @@ class MetaTunedRegressor(RegressorMixin, MetaTuned):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> MetaTunedRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MetaTunedRegressor:
         """Trains on a table.
 
         Args:
             X: [rows, columns], two rows or more.
             y: targets, [rows] or [rows, targets].
+            sample_weight: see `MetaTunedClassifier.fit`.
 
         Returns:
             The regressor itself.
@@ -45,11 +46,15 @@ class MetaTunedRegressor(RegressorMixin, MetaTuned):
             PolicyFileError: there is no such policy, or it fits its own model only.
             TrainingError: training diverged.
         """
-        columns, codes, y = self._checked(X, y)
+        columns, codes, y, weights = self._checked(X, y, sample_weight)
         values = y.reshape(len(y), -1)
         varies = np.ptp(values, axis=0) > 0
         mean, deviation = values.mean(axis=0), np.where(varies, values.std(axis=0), 1.0)
-        self._train(columns, codes, ((values - mean) / deviation).astype(np.float32), values.shape[1])
+        if weights is not None:
+            mean = np.average(values, axis=0, weights=weights)
+            spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+            deviation = np.where(varies, spread, 1.0)
+        self._train(columns, codes, ((values - mean) / deviation).astype(np.float32), values.shape[1], weights)
         self._mean, self._deviation, self._several = mean, deviation, y.ndim > 1
         return self
 

@@ -14,6 +14,7 @@ from metaopt.tasks.tables.columns import (
     Values,
     as_numbers,
     is_text,
+    is_time,
     names_of,
     present,
     rows_words,
@@ -46,14 +47,16 @@ class TableInput:
     inputs: Inputs
 
     @staticmethod
-    def fit(columns: Sequence[Column], codes: np.ndarray) -> TableInput:
+    def fit(columns: Sequence[Column], codes: np.ndarray, weights: np.ndarray | None = None) -> TableInput:
         """Learns imputed values, means and deviations from the rows of training.
 
         Args:
             columns: see `columns_of`.
             codes: of these rows, see `codes_of`.
+            weights: of these rows, positive; None: all the same.
         """
-        return TableInput(tuple(columns), fit(layout_of(columns), codes, complete=not np.isnan(codes).any()))
+        # Later rows may lack what none of these does.
+        return TableInput(tuple(columns), fit(layout_of(columns), codes, weights=weights))
 
     @property
     def width(self) -> int:
@@ -128,6 +131,8 @@ def codes_of(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
 
 def _column(name: str, series: pd.Series) -> Column:
     values = _values(series, name)
+    if not len(present(values)):
+        return Column(name, (OTHERS,))  # whatever comes later is unseen
     if not is_text(values):
         return Column(name)
     counts = Counter(present(values).tolist())
@@ -145,7 +150,7 @@ def _codes(series: pd.Series, column: Column) -> Values:
         if numbers is None:
             rows = strays(values)
             raise ValueError(
-                f"column {column.name} held numbers when the estimator was fitted, but holds {values[rows[0]]!r} in "
+                f"column {column.name} held no texts when the estimator was fitted, but holds {values[rows[0]]!r} in "
                 f"{rows_words(rows)}; give numbers, or leave such cells empty"
             )
         return numbers
@@ -188,7 +193,7 @@ def _check_values(series: pd.Series, name: str) -> None:
     import pandas as pd  # noqa: PLC0415
 
     types = pd.api.types
-    if types.is_datetime64_any_dtype(series.dtype) or types.is_timedelta64_dtype(series.dtype):
+    if is_time(series):
         raise TypeError(f"column {name} holds dates or times; turn them into numbers, or leave the column out")
     if not types.is_object_dtype(series.dtype):
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaopt.inner.draws import Draws, cast_draws, draw, take_draws, task_dims
 from metaopt.inner.unroll import training
 from metaopt.models.model import Model
-from metaopt.models.objective import objective
+from metaopt.models.objective import objective, weighted_loss
 from metaopt.policies.policy import Policy
 from metaopt.policies.progressive import PARTS, SHORTEST
 from metaopt.policies.rule import LossNoise
@@ -43,6 +43,7 @@ def train(
     seeds: Sequence[int],
     device: torch.device = CPU,
     l2: float = 1.0,
+    weights: Tensor | None = None,
 ) -> Trained:
     """Trains a network for each seed on the same table.
 
@@ -56,11 +57,15 @@ def train(
         seeds: of each network's initialisation and minibatches. A network does not depend on the others' seeds.
         device: where to train.
         l2: what the policy's L2 strengths are multiplied with.
+        weights: of the rows, positive, [rows]; a minibatch's loss is the mean by weight. None: all the same.
 
     Returns:
         The networks whose training has not diverged.
     """
-    loss = objective(model, kind).loss
+    loss = objective(model, kind).loss if weights is None else weighted_loss(model.apply, kind)
+    if weights is not None:
+        targets = support.y.reshape(len(support.y), -1).to(weights.dtype)
+        support = Batch(support.x, torch.cat([targets, weights[:, None]], dim=1))
     rows = len(support.x)
     policy = policy.lasting(steps).to(device)
     weaker = l2 != 1.0 and policy.settings.l2.mode != "off"
@@ -77,11 +82,11 @@ def train(
         return params, torch.stack(losses[1:])
 
     with torch.no_grad():
-        weights, losses = _side_by_side(policy, one, draws)
-    weights, losses = {name: tensor.cpu() for name, tensor in weights.items()}, losses.cpu()
-    finite = [losses, *weights.values()]
+        found, losses = _side_by_side(policy, one, draws)
+    found, losses = {name: tensor.cpu() for name, tensor in found.items()}, losses.cpu()
+    finite = [losses, *found.values()]
     sound = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in finite]).all(0)
-    kept = {name: tensor[sound].clone() for name, tensor in weights.items()}
+    kept = {name: tensor[sound].clone() for name, tensor in found.items()}
     return Trained(kept, losses[sound].mean(0), int((~sound).sum()))
 
 

@@ -176,6 +176,30 @@ def _padded_classes(apply: Callable[..., Tensor], predict: Callable[..., Tensor]
     return Objective(cross_entropy, scores, scores if outer == "loss" else errors)
 
 
+def weighted_loss(apply: Callable[..., Tensor], kind: Kind) -> TrainingLoss:
+    """The mean loss of a batch in which an example counts by its weight.
+
+    Args:
+        apply: see `objective_of`.
+        kind: of the task. The last column of a batch's targets [examples, targets + 1] holds positive weights, the
+            others the index of the class as a float, or values.
+    """
+
+    def each(outputs: Tensor, targets: Tensor, smoothing: Tensor | float | None) -> Tensor:
+        if kind is Kind.regression:
+            return (outputs - targets).square().mean(-1)
+        logs, share = outputs.log_softmax(-1), 0.0 if smoothing is None else smoothing
+        return (share - 1) * logs.gather(-1, targets.long()).squeeze(-1) - share * logs.mean(-1)
+
+    def loss(params: Params, batch: Batch, perturbation: Perturbation | None = None, /) -> Tensor:
+        targets, weights = batch.y[:, :-1], batch.y[:, -1]
+        smoothing = None if perturbation is None else perturbation.smoothing
+        losses = each(_outputs(apply, params, batch.x, perturbation), targets, smoothing)
+        return (losses * weights).sum() / weights.sum()
+
+    return loss
+
+
 def _outputs(apply: Callable[..., Tensor], params: Params, x: Tensor, perturbation: Perturbation | None) -> Tensor:
     if perturbation is None or perturbation.hidden is None:
         return apply(params, x)

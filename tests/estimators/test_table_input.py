@@ -110,7 +110,7 @@ def test_a_column_that_is_neither_numbers_nor_texts_is_named(column, error, word
 
 
 def test_numbers_that_have_become_texts_are_named_with_their_rows():
-    with pytest.raises(ValueError, match=r"column age held numbers .* but holds 'old' in row 2; give numbers"):
+    with pytest.raises(ValueError, match=r"column age held no texts .* but holds 'old' in row 2; give numbers"):
         codes_of(pd.DataFrame({"age": ["20", "old"]}), columns_of(FRAME[["age"]]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,7 +18,15 @@ LARGEST = 1e100
 """Numbers beyond this are refused as infinite ones are: their squares would overflow."""
 
 MISSING = ("", "?")
-"""Texts that stand for a missing value, beside those that pandas reads so (empty cells, NA, NaN, null, None)."""
+"""Texts that stand for a missing value wherever they are."""
+NO_NUMBER = frozenset({"-", "#n/a", "<na>", "n/a", "na", "nan", "-nan", "none", "null"})
+"""Words, in small letters, that stand for a missing number in a column of numbers; among texts, they are texts."""
+
+EXACT = 2**53
+"""Whole numbers beyond this have no float64 of their own each."""
+
+TIMES = ("date", "datetime", "datetime64", "time", "timedelta", "timedelta64", "period")
+"""As pandas calls what is no number and no text."""
 
 Values: TypeAlias = np.ndarray
 """One column: float64 with NaN where a value is missing, or objects: str, and None where one is missing."""
@@ -31,22 +40,42 @@ def values_of(column: pd.Series, name: str) -> Values:
         name: what to call it in errors; such as "column age".
 
     Raises:
-        BadTable: it holds dates, infinite numbers, or something that is neither number nor text.
+        BadTable: it holds dates, infinite numbers, whole numbers too long to be told apart, or something that is
+            neither number nor text.
     """
     import pandas as pd  # noqa: PLC0415 - slow to import, and only tables need it
 
     types = pd.api.types
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
     if types.is_bool_dtype(column.dtype):
         return texts_of(column, name)
-    if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
+    if is_time(column):
         raise BadTable(f"{name} holds dates or times; turn them into numbers, or leave the column out (tasks.drop)")
     if types.is_complex_dtype(column.dtype):
         raise BadTable(f"{name} holds complex numbers; give real and imaginary part a column each")
     if types.is_numeric_dtype(column.dtype):
+        if types.is_integer_dtype(column.dtype):
+            _check_told_apart(column.dropna().unique().tolist(), name)
         return _finite(column.to_numpy(dtype=np.float64, na_value=np.nan), name)
     texts = texts_of(column, name)
     numbers = as_numbers(texts)
-    return texts if numbers is None else _finite(numbers, name)
+    if numbers is None:
+        return texts
+    _check_told_apart([int(text) for text in set(present(texts)) if re.fullmatch(r"[+-]?[0-9]{16,300}", text)], name)
+    return _finite(numbers, name)
+
+
+def is_time(column: pd.Series) -> bool:
+    """Whether a column holds dates, times, durations or periods, in whatever type."""
+    import pandas as pd  # noqa: PLC0415
+
+    types = pd.api.types
+    if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
+        return True
+    if types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    return types.infer_dtype(column, skipna=True) in TIMES
 
 
 def texts_of(column: pd.Series, name: str) -> Values:
@@ -74,8 +103,13 @@ def texts_of(column: pd.Series, name: str) -> Values:
 
 
 def as_numbers(texts: Values) -> np.ndarray | None:
-    """Texts as float64, if all that are there can be read so."""
-    return None if strays(texts) else np.array([np.nan if t is None else float(t) for t in texts], dtype=np.float64)
+    """Texts as float64, if all that are there can be read so, but for words that stand for no number."""
+    known = [None if text is None or text.casefold() in NO_NUMBER else text for text in texts]
+    if any(text is not None and not _is_number(text) for text in known):
+        return None
+    if strays(texts) and not any(known):
+        return None  # words alone say nothing of numbers
+    return np.array([np.nan if text is None else float(text) for text in known], dtype=np.float64)
 
 
 def strays(texts: Values) -> list[int]:
@@ -127,7 +161,9 @@ def category_names(tables: Sequence[Values], one_hot: int) -> tuple[str, ...]:
 
 def names_of(values: Iterable[object]) -> list[str]:
     """Numbers or texts as names; whole numbers without decimals."""
-    return [f"{value:.0f}" if isinstance(value, float) and value % 1 == 0 else str(value) for value in values]
+    return [
+        f"{value:.0f}" if isinstance(value, (float, np.floating)) and value % 1 == 0 else str(value) for value in values
+    ]
 
 
 def encode(values: Values, column: Column) -> np.ndarray:
@@ -167,6 +203,16 @@ def _finite(numbers: np.ndarray, name: str) -> np.ndarray:
             "them"
         )
     return numbers
+
+
+def _check_told_apart(whole: Iterable[int], name: str) -> None:
+    """Make sure that different whole numbers stay different as float64."""
+    long = {value for value in whole if abs(value) > EXACT}
+    if len({float(value) for value in long}) < len(long):
+        raise BadTable(
+            f"{name} holds whole numbers of which some are equal as float64, such as {min(long)}; shorten them, put a "
+            "letter before each, or leave the column out"
+        )
 
 
 def _is_number(text: str) -> bool:

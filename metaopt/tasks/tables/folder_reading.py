@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from metaopt.errors import DataError, TaskError
-from metaopt.tasks.tables.columns import Values, is_text, missing, present, rows_words, strays, values_of
+from metaopt.tasks.tables.columns import Values, is_text, missing, present, rows_words, strays, texts_of, values_of
 from metaopt.tasks.tables.table import BadTable, LeftOut, named, sift
 from metaopt.tasks.tables.table_files import SUFFIXES, read_file
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_TARGET = "target"
+_NOTHING_MORE = re.compile(r"^(-?[0-9]+)\.0$|^([0-9]{4}-[0-9]{2}-[0-9]{2}) 00:00:00$")
+"""A whole number or a day, and what it ends with where its column is one of floats or of times."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def read_tables(path: str | Path, reading: Reading) -> Found:
     """
     path = Path(path).expanduser()
     files, ignored = _files(path, reading)
-    frames, bad = _frames(files)
+    frames, bad = _frames(files, reading.group)
     _check_drop(frames, reading.drop)
     if reading.group is not None:
         frames, without = _grouped(frames, reading.group)
@@ -114,15 +117,15 @@ def _files(path: Path, reading: Reading) -> tuple[list[Path], list[str]]:
     wanted = f"give a folder with {', '.join(SUFFIXES)} files"
     if not path.is_dir():
         raise DataError(f"folder: tasks.path={path} is no folder{'' if path.exists() else ', nor a file'}; {wanted}")
-    visible = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    files = [entry for entry in visible if entry.suffix.lower() in SUFFIXES]
-    others = [entry.name for entry in visible if entry not in files]
+    visible = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in visible if entry.suffix.lower() in SUFFIXES]  # also links to nothing, to be named
+    others = [entry.name for entry in visible if entry not in files and entry.is_file()]
     if not files:
         raise DataError(f"folder: tasks.path={path} holds {named(others) or 'no file'}, but no table; {wanted}")
     return files, others
 
 
-def _frames(files: Sequence[Path]) -> tuple[list[_Frame], list[LeftOut]]:
+def _frames(files: Sequence[Path], group: str | None) -> tuple[list[_Frame], list[LeftOut]]:
     """The files, and those that cannot be read."""
     first: dict[str, str] = {}
     for path in files:
@@ -133,7 +136,7 @@ def _frames(files: Sequence[Path]) -> tuple[list[_Frame], list[LeftOut]]:
             raise BadTable(
                 f"has the same name as {first[path.stem.casefold()]}, and names tell tasks apart; rename or remove one"
             )
-        return _Frame(path.stem, path.name, *read_file(path))
+        return _Frame(path.stem, path.name, *read_file(path, group))
 
     return sift(files, read, lambda path: path.name)
 
@@ -171,11 +174,9 @@ def _grouped(frames: Sequence[_Frame], group: str) -> tuple[list[_Frame], list[L
 
 
 def _keys(column: pd.Series) -> Values:
-    """The values of the group column as texts."""
-    values = values_of(column, f"column {column.name}")
-    if is_text(values):
-        return values
-    return np.array([None if np.isnan(value) else f"{value:g}" for value in values], dtype=object)
+    """The values of the group column as texts, each different one of its own, the same from every kind of file."""
+    keys = texts_of(column, f"column {column.name}")
+    return np.array([None if key is None else _NOTHING_MORE.sub(r"\1\2", key) for key in keys], dtype=object)
 
 
 def _raw_table(frame: _Frame, reading: Reading) -> RawTable:
@@ -207,8 +208,6 @@ def _target(data: pd.DataFrame, name: str) -> Values:
     if name not in data.columns:
         columns = named(list(data.columns), 12)
         raise BadTable(f"has no column {name!r} to predict; its columns are {columns}; set tasks.target=COLUMN")
-    if f"{name}.1" in data.columns:  # as pandas calls a second one
-        raise BadTable(f"has two columns called {name!r}; rename or remove one of them")
     values = values_of(data[name], f"the target {name}")
     absent = missing(values)
     if absent:

@@ -48,7 +48,7 @@ def layout_of(columns: Sequence[Column]) -> Layout:
     return Layout(np.flatnonzero(~one_hot), np.flatnonzero(one_hot), starts, int(widths.sum()))
 
 
-def fit(layout: Layout, support: np.ndarray, complete: bool = False) -> Inputs:
+def fit(layout: Layout, support: np.ndarray, complete: bool = False, weights: np.ndarray | None = None) -> Inputs:
     """What the support rows say about a table's columns; a column of which they show one value or none becomes 0.
 
     A number is imputed with the median, standardised with mean and standard deviation, and clipped to ±10. A category
@@ -58,13 +58,14 @@ def fit(layout: Layout, support: np.ndarray, complete: bool = False) -> Inputs:
         layout: of the table.
         support: [rows, columns], float64, NaN where a value is missing.
         complete: whether no value is missing in any row of the table, which saves half of the time.
+        weights: of the support rows, positive: a row of weight 2 counts as two rows do. None: all the same.
 
     Returns:
         The function that does this to any rows of the table; it can be pickled.
     """
     numbers, categories = layout.numbers, layout.categories
-    scaled = _scaling(support[:, numbers], complete) if len(numbers) else None
-    places = _encoding(support[:, categories], layout.starts[categories]) if len(categories) else None
+    scaled = _scaling(support[:, numbers], complete, weights) if len(numbers) else None
+    places = _encoding(support[:, categories], layout.starts[categories], weights) if len(categories) else None
     return Inputs(layout, scaled, places)
 
 
@@ -116,13 +117,26 @@ class Scaling:
         return (np.asarray(self.scaler.transform(filled)) * self.varies).clip(-CLIP, CLIP)
 
 
-def _scaling(support: np.ndarray, complete: bool) -> Scaling:
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The middle of the values that are there; 0 where there is none, as scikit-learn's imputer has it."""
+    there = ~np.isnan(values)
+    if not there.any():
+        return 0.0
+    order = np.argsort(values[there], kind="stable")
+    values, reached = values[there][order], weights[there][order].cumsum()
+    lower, upper = (np.searchsorted(reached, reached[-1] / 2, side=side) for side in ("left", "right"))
+    return float((values[lower] + values[min(upper, len(values) - 1)]) / 2)
+
+
+def _scaling(support: np.ndarray, complete: bool, weights: np.ndarray | None) -> Scaling:
     from sklearn.impute import SimpleImputer  # noqa: PLC0415 - slow to import, and only tables need it
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     median = None if complete else SimpleImputer(strategy="median", keep_empty_features=True).fit(support)
+    if median is not None and weights is not None:
+        median.statistics_ = np.array([_weighted_median(values, weights) for values in support.T])
     shown = support if median is None else np.asarray(median.transform(support))
-    return Scaling(median, StandardScaler().fit(shown), np.ptp(shown, axis=0) > 0)
+    return Scaling(median, StandardScaler().fit(shown, sample_weight=weights), np.ptp(shown, axis=0) > 0)
 
 
 @final
@@ -134,7 +148,7 @@ class Encoding:
     which for one draw take ten times as long as all the rest (`tests/tasks/test_preprocess.py` compares them).
 
     Attributes:
-        counts: support rows of each code, [columns, codes]; of the last code there are none.
+        counts: support rows, or their weight, of each code, [columns, codes]; of the last code there are none.
         starts: the first input of each column.
     """
 
@@ -148,9 +162,11 @@ class Encoding:
         return np.where(known, self.starts + codes, -1)
 
 
-def _encoding(support: np.ndarray, starts: np.ndarray) -> Encoding:
+def _encoding(support: np.ndarray, starts: np.ndarray, weights: np.ndarray | None) -> Encoding:
     columns = np.arange(support.shape[1])
     present = ~np.isnan(support)
-    counts = np.zeros((support.shape[1], int(support[present].max(initial=0)) + 2), dtype=np.int64)
-    np.add.at(counts, (np.broadcast_to(columns, support.shape)[present], support[present].astype(np.int64)), 1)
+    each = np.ones(len(support), dtype=np.int64) if weights is None else weights
+    counts = np.zeros((support.shape[1], int(support[present].max(initial=0)) + 2), dtype=each.dtype)
+    places = np.broadcast_to(columns, support.shape)[present], support[present].astype(np.int64)
+    np.add.at(counts, places, np.broadcast_to(each[:, None], support.shape)[present])
     return Encoding(counts, starts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,38 +17,56 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
 NPZ_TARGET = "y"
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How compressed files begin."""
 
 
-def read_file(path: Path) -> tuple[pd.DataFrame, str | None]:
+def read_file(path: Path, as_written: str | None = None) -> tuple[pd.DataFrame, str | None]:
     """The columns of a file.
 
     Args:
         path: a file with one of the `SUFFIXES`.
+        as_written: name of a column that stays text as the file has it, such as the identifiers 007 and 7.
 
     Returns:
         The data frame, with texts as names of columns, and the name of the target column where the format says it.
 
     Raises:
-        BadTable: it cannot be read, or has no rows.
+        BadTable: it cannot be read, has no rows, or two columns of one name.
     """
+    if not path.is_file():
+        raise BadTable("is a link to nothing; mend it, or remove it" if path.is_symlink() else "is no file; remove it")
     try:
         if path.suffix.lower() == ".npz":
             frame, target = _read_npz(path), NPZ_TARGET
         elif path.suffix.lower() == ".parquet":
             frame, target = _read_parquet(path), None
         else:
-            frame, target = _read_text(path, "\t" if path.suffix.lower() == ".tsv" else ","), None
+            frame, target = _read_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", as_written), None
     except (OSError, EOFError, BadZipFile) as error:
         raise BadTable(f"cannot be read ({_first_line(error)}); write it again, or remove it") from error
     frame.columns = [str(column).strip() for column in frame.columns]
+    _check_names(list(frame.columns))
     if not len(frame):
         raise BadTable("has no rows; fill it, or remove it")
     return frame, target
 
 
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
+def _check_names(names: Sequence[str]) -> None:
+    """Names without space around them; an empty one is none."""
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise BadTable(f"has two columns called {named([repr(name) for name in twice])}; rename or remove one of them")
+
+
+def _read_text(path: Path, separator: str, as_written: str | None) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - slow to import, and only tables need it
 
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, packer in PACKED.items():
+        if start.startswith(magic):
+            raise BadTable(f"is compressed ({packer}), whatever its name says; unpack it, or remove it")
     with path.open(encoding="utf-8", errors="replace") as lines:
         header = lines.readline()
     if separator == "," and header.count(";") > header.count(","):
@@ -55,8 +74,14 @@ def _read_text(path: Path, separator: str) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
+            form: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "skipinitialspace": True}
+            # As the file has them: pandas calls a second "a" "a.1", which is an honest name, too.
+            header = pd.read_csv(path, **form, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+            _check_names([name.strip() for name in header])
+            texts = {name: str for name in header if name.strip() == as_written}
+            # Only an empty cell is missing here. NA and None may be words; `as_numbers` knows where they are not.
             return pd.read_csv(
-                path, sep=separator, encoding="utf-8-sig", index_col=False, skipinitialspace=True, low_memory=False
+                path, **form, index_col=False, low_memory=False, dtype=texts, keep_default_na=False, na_values=[""]
             )
     except pd.errors.EmptyDataError as error:
         raise BadTable("is empty; fill it, or remove it") from error

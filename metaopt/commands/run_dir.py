@@ -135,6 +135,7 @@ def claim(folder: Path, config: str) -> RunFiles:
         raise RunDirError(f"run_dir={folder} already holds a run; give another run_dir") from error
     except OSError as error:
         raise RunDirError(f"run_dir={folder} cannot be made ({error.strerror}); give another run_dir") from error
+    _tidy(folder)
     return files
 
 
@@ -150,7 +151,7 @@ def existing_run(folder: Path) -> RunFiles:
             f"resume={folder} holds no run (no config.yaml in it): a run that was killed before it wrote this file has "
             "done nothing; start it again, or give the run_dir of a run of train_meta.py"
         )
-    remove_leftovers(folder)
+    _tidy(folder)
     return files
 
 
@@ -194,6 +195,13 @@ def policy_path(checkpoint: Path) -> Path:
         files = RunFiles(checkpoint)
         return files.policy if files.policy.exists() or not files.checkpoint.exists() else files.checkpoint
     return checkpoint
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what killed writers left here, beside the pictures, and where the parts of a mixture lie."""
+    for place in (folder, *folder.glob("*/"), *folder.glob("*/figures/")):
+        if place.is_dir():
+            remove_leftovers(place)
 
 
 def _ways_out(files: RunFiles) -> str:

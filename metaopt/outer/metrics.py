@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
+
+from metaopt.files import naming, to_disk
 
 Record: TypeAlias = dict[str, Any]
 """Plain values; `kind` says what it reports. Wall times stay out, so that equal runs leave equal files."""
@@ -20,24 +23,31 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        path.touch()
-        self._file: BinaryIO = path.open("r+b")
-        self._file.truncate(length)
-        self._file.seek(length)
+        self._path = path
+        with naming(path):
+            path.touch()
+            to_disk(path.parent)
+            self._file: BinaryIO = path.open("r+b")
+            self._file.truncate(length)
+            self._file.seek(length)
 
     def write(self, record: Record) -> None:
         """Appends one record. Infinity and NaN become null."""
         plain = {key: _finite(value) for key, value in record.items()}
-        self._file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
+        with naming(self._path):
+            self._file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
 
     def sync(self) -> int:
-        """Hands everything to the operating system and returns the file's length in bytes."""
-        self._file.flush()
-        return self._file.tell()
+        """Puts all on the disk, ahead of the checkpoint that counts on it; returns the file's length in bytes."""
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
 
 def read_metrics(path: Path) -> list[Record]:

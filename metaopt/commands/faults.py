@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shlex
 import sys
@@ -89,9 +90,9 @@ class _Lasting:
     """A text stream whose first failed write is its last; the others are lost, after one warning."""
 
     def __init__(self, stream: TextIO | None, name: str) -> None:
-        self._stream = stream if stream is not None else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        self._stream = io.StringIO() if stream is None else stream
         self._name = name
-        self._lost = False
+        self._lost = stream is None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

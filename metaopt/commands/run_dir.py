@@ -134,6 +134,8 @@ def claim(folder: Path, config: str) -> RunFiles:
     except FileExistsError as error:
         raise RunDirError(f"run_dir={folder} already holds a run; give another run_dir") from error
     except OSError as error:
+        if files.config.exists():  # the run has begun, and can be gone on with
+            raise
         raise RunDirError(f"run_dir={folder} cannot be made ({error.strerror}); give another run_dir") from error
     _tidy(folder)
     return files

@@ -28,6 +28,7 @@ SMALL = (
     "model.widths=[4]",
     "evaluation.n_tasks=0",
 )
+EVALUATION = ("n_tasks=2", "baselines=[sgd]", "tracking=none", "threads=1")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EMFILE)
 
 
@@ -121,6 +122,8 @@ def each(runner, whole, folder, fault):
     content, seen = whole
     known = set()
     for at, what in enumerate(seen):
+        if fault == "kill" and what.startswith("open"):  # leaves what a kill one thing earlier leaves
+            continue
         found = runner("train", f"run_dir={folder}", *SMALL, root=str(folder), at=at, fault=fault)
         try:
             if fault == "kill":
@@ -142,6 +145,44 @@ def test_a_full_disk_at_every_place_costs_nothing(runner, whole, folder):
 
 def test_a_kill_at_every_place_costs_nothing(runner, whole, folder):
     each(runner, whole, folder, "kill")
+
+
+def test_what_counts_as_written_is_on_the_disk(whole):
+    """A file before its name, its name before anything that comes later, and the metrics before what counts on them."""
+    _, seen = whole
+    renames = [(at, *what.split()) for at, what in enumerate(seen) if what.startswith(("replace", "link"))]
+    assert len(renames) >= 9
+    for at, _, name in renames:
+        before, after = seen[at - 1].split(), seen[at + 1].split()
+        stem = Path(name).stem
+        assert before[0] == "fsync"
+        assert Path(before[1]).name.startswith(f".{stem}-")
+        assert after == ["fsync", str(Path(name).parent)]
+        if name == "checkpoint.pt":
+            done = [what for what in seen[:at] if what.endswith("metrics.jsonl")]
+            assert done[-1] == "fsync metrics.jsonl"
+
+
+@pytest.fixture(scope="module")
+def policy(runner, tmp_path_factory):
+    """A run of which the policy is evaluated."""
+    folder = tmp_path_factory.mktemp("policy") / "run"
+    assert runner("train", f"run_dir={folder}", *SMALL, root=str(folder))["code"] == 0
+    return folder
+
+
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.nightly)])
+def test_a_full_disk_ends_an_evaluation_in_one_line(runner, policy, folder, every):
+    given = (f"checkpoint={policy}", f"run_dir={folder}", *EVALUATION)
+    found = runner("evaluate", *given, root=str(folder))
+    assert found["code"] == 0, found["printed"]
+    for at in range(0, len(found["seen"]), every):
+        shutil.rmtree(folder)
+        broken = runner("evaluate", *given, root=str(folder), at=at, fault=errno.ENOSPC)
+        line = assert_one_line(broken, 2, 4)
+        assert str(folder) in line
+        assert "again" in line or "give another run_dir" in line
+        folder.mkdir(exist_ok=True)
 
 
 @pytest.mark.nightly

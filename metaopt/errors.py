@@ -37,3 +37,9 @@ class TrainingError(MetaoptError):
     """No network is left of a training, because all of them diverged."""
 
     exit_code = 3
+
+
+class StorageError(MetaoptError):
+    """The machine failed a command that works: no space, no memory, a disk that cannot be read or written."""
+
+    exit_code = 4

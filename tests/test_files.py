@@ -1,6 +1,10 @@
+import errno
+import os
+import time
+
 import pytest
 
-from metaopt.files import replacing, write_new_text, write_text
+from metaopt.files import remove_leftovers, replacing, to_disk, write_new_text, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -48,3 +52,37 @@ def test_text_is_written_as_it_is(tmp_path):
     path = tmp_path / "tasks.csv"
     write_text(path, "σ\nθ₀\r\n")
     assert path.read_bytes() == "σ\nθ₀\r\n".encode()
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space") as raised:
+        write_text(tmp_path / "results.json", "new")
+    assert raised.value.filename == str(tmp_path / "results.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_syncs_no_folders_is_taken_as_it_is(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    to_disk(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Invalid"):
+        to_disk(tmp_path / "file")
+
+
+def test_only_what_killed_writers_left_is_removed(tmp_path):
+    left, living = tmp_path / ".config-0123456789ab.yaml", tmp_path / ".wandb_id-ba9876543210"
+    for path in (left, living, tmp_path / "config.yaml", tmp_path / ".config-of-mine.yaml"):
+        path.touch()
+    os.utime(left, (time.time() - 7200,) * 2)
+    remove_leftovers(tmp_path, seconds=3600)
+    assert not left.exists()
+    assert living.exists()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".config-of-mine.yaml", "config.yaml"]

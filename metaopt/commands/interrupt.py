@@ -1,12 +1,14 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, leave."""
+"""Ctrl-C, SIGTERM and a terminal that is closed: finish the iteration, save, leave."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
@@ -31,20 +33,24 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(quiet: bool = False) -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request; a second one acts at once, as it would have without metaopt.
+    """Turns the first of these signals into a request; a second one acts at once, as it would have without metaopt.
+
+    Those that are ignored already stay so: nohup and a shell's background mean what they say.
 
     Args:
         quiet: do not say so.
     """
     request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def ask(number: int, _: FrameType | None) -> None:
         request.signal = number
         for known, handler in before.items():
             signal.signal(known, handler)
         if not quiet:
-            print("stopping after this iteration; once more stops at once", file=sys.stderr, flush=True)
+            with suppress(OSError, RuntimeError, ValueError):  # the terminal may be gone; what is to be saved is not
+                print("stopping after this iteration; once more stops at once", file=sys.stderr, flush=True)
 
     for number in before:
         signal.signal(number, ask)

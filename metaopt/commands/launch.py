@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaopt.commands.faults import FAULTS, in_words, lasting_output
 from metaopt.config.families import tasks_schemas
 from metaopt.errors import ConfigError, MetaoptError
 from metaopt.outer.ranks import place
@@ -53,13 +54,21 @@ def launch(
     codes = [0]
 
     def job(raw: DictConfig) -> None:
-        try:
-            codes.append(command(_with_run_dir(raw)))
-        except MetaoptError as error:
-            codes.append(complain(error))
+        codes.append(attempt(config_name, command, _with_run_dir(raw)))
         if codes[-1] > SIGNALLED:  # whoever stops a job of a sweep does not want the next one
             raise _Stopped
 
+    with lasting_output():
+        return _launched(config_name, job, codes, overrides, prepare)
+
+
+def _launched(
+    config_name: str,
+    job: Callable[[DictConfig], None],
+    codes: list[int],
+    overrides: Sequence[str],
+    prepare: Callable[[list[str]], list[str]],
+) -> int:
     offer_registered()
     try:
         check_processes(config_name, overrides)
@@ -67,6 +76,8 @@ def launch(
         check_overrides(config_name, overrides)
     except MetaoptError as error:
         return complain(error)
+    except FAULTS as error:
+        return complain(in_words(error, config_name))
     before = sys.argv
     sys.argv = [before[0], *overrides]
     try:
@@ -79,6 +90,16 @@ def launch(
     finally:
         sys.argv = before
     return max(codes)
+
+
+def attempt(config_name: str, command: Callable[[DictConfig], int], raw: DictConfig) -> int:
+    """Runs the command once; the exit code, that of an error where one ended it, which is printed in one line."""
+    try:
+        return command(raw)
+    except MetaoptError as error:
+        return complain(error)
+    except FAULTS as error:
+        return complain(in_words(error, config_name, raw))
 
 
 def offer_registered() -> None:

@@ -134,7 +134,10 @@ def claim(folder: Path, config: str) -> RunFiles:
     except FileExistsError as error:
         raise RunDirError(f"run_dir={folder} already holds a run; give another run_dir") from error
     except OSError as error:
+        if files.config.exists():  # the run has begun, and can be gone on with
+            raise
         raise RunDirError(f"run_dir={folder} cannot be made ({error.strerror}); give another run_dir") from error
+    tidy(folder)
     return files
 
 
@@ -193,6 +196,13 @@ def policy_path(checkpoint: Path) -> Path:
         files = RunFiles(checkpoint)
         return files.policy if files.policy.exists() or not files.checkpoint.exists() else files.checkpoint
     return checkpoint
+
+
+def tidy(folder: Path) -> None:
+    """Removes what killed writers left here, beside the pictures, and where the parts of a mixture lie."""
+    for place in (folder, *folder.glob("*/"), *folder.glob("*/figures/")):
+        if place.is_dir():
+            remove_leftovers(place)
 
 
 def _ways_out(files: RunFiles) -> str:

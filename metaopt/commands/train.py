@@ -28,6 +28,7 @@ from metaopt.commands.run_dir import (
     existing_run,
     read_plan,
     read_seconds,
+    tidy,
     write_plan,
     write_seconds,
 )
@@ -39,7 +40,6 @@ from metaopt.config.load import read_config, to_yaml, train_config
 from metaopt.config.schema import TrackingConfig, TrainConfig
 from metaopt.config.start import with_lineage
 from metaopt.errors import ConfigError, PolicyFileError
-from metaopt.files import remove_leftovers
 from metaopt.inner.plan import Plan
 from metaopt.outer.loop import meta_train
 from metaopt.outer.metrics import MetricsFile, Record, kept_bytes
@@ -137,7 +137,7 @@ def _locked(files: RunFiles, ranks: Ranks, held: ExitStack) -> DirectoryLock | N
     if ranks.rank:
         return None
     lock = held.enter_context(closing(DirectoryLock(files.folder, warn)))
-    remove_leftovers(files.folder)
+    tidy(files.folder)
     return lock
 
 

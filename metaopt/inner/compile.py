@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metaopt.inner.compile_cache import sound_cache
 from metaopt.inner.rewrite import simplify
 from metaopt.types import CPU
 
@@ -85,7 +86,8 @@ class Inductor:
         if not self._works:
             return None
         try:
-            return _inductor(function, tensors)
+            with sound_cache(self._warn):
+                return _inductor(function, tensors)
         except Exception as error:  # a missing compiler, an operation without a lowering, an unwritable cache, …
             self._works = False
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
@@ -173,13 +175,12 @@ def _inductor(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> C
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the compiler's own remarks on its dependencies."""
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the compiler's own remarks on its dependencies and its cache; some of these are tracebacks."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)

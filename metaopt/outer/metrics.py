@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from metaopt.errors import RunDirError
+from metaopt.files import naming, to_disk
 
 Record: TypeAlias = dict[str, Any]
 """Plain values; `kind` says what it reports. Wall times stay out, so that equal runs leave equal files."""
@@ -36,27 +38,34 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, kept: Kept = NOTHING) -> None:
-        self._hash = hashlib.sha256(kept_bytes(path, kept))
-        path.touch()
-        self._file: BinaryIO = path.open("r+b")
-        self._file.truncate(kept.length)
-        self._file.seek(kept.length)
+        self._path = path
+        with naming(path):
+            self._hash = hashlib.sha256(kept_bytes(path, kept))
+            path.touch()
+            to_disk(path.parent)
+            self._file: BinaryIO = path.open("r+b")
+            self._file.truncate(kept.length)
+            self._file.seek(kept.length)
 
     def write(self, record: Record) -> None:
         """Appends one record. Infinity and NaN become null."""
         plain = {key: _finite(value) for key, value in record.items()}
         line = json.dumps(plain, allow_nan=False).encode() + b"\n"
-        self._file.write(line)
+        with naming(self._path):
+            self._file.write(line)
         self._hash.update(line)
 
     def sync(self) -> Kept:
-        """Hands everything to the operating system and says how far the file has come."""
-        self._file.flush()
-        return Kept(self._file.tell(), self._hash.hexdigest())
+        """Puts all on the disk, ahead of the checkpoint that counts on it, and says how far the file has come."""
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return Kept(self._file.tell(), self._hash.hexdigest())
 
     def close(self) -> None:
         """Flushes and closes."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
 
 def kept_bytes(path: Path, kept: Kept) -> bytes:

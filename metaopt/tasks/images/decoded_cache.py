@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from metaopt.files import replacing
+from metaopt.files import remove_leftovers, replacing
+
+_SURELY_DEAD = 3600.0
+"""Seconds after which a temporary file belongs to nobody; writing one takes less."""
 
 
 def cache_places(folder: Path, family: str, name: str) -> tuple[Path, Path]:
@@ -78,6 +81,8 @@ def _read(place: Path, fingerprint: str) -> np.ndarray | None:
 
 def _write(place: Path, fingerprint: str, images: np.ndarray) -> bool:
     try:
+        if place.parent.is_dir():
+            remove_leftovers(place.parent, seconds=_SURELY_DEAD)
         with replacing(place) as temporary:
             np.savez(temporary, images=images, fingerprint=np.array(fingerprint))
     except OSError:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metaopt.errors import RunDirError
-from metaopt.files import write_new_text, write_text
+from metaopt.files import remove_leftovers, write_new_text, write_text
 from metaopt.inner.plan import Plan
 
 HYDRA_FILES = frozenset({"multirun.yaml"})

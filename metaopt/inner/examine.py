@@ -38,6 +38,9 @@ Derivatives: TypeAlias = Literal["first", "second", "forward"]
 Reads: TypeAlias = Literal["nothing", "call", "values"]
 """What of a policy a method differentiates: nothing; what its call reads; or only its `values`, read once."""
 
+SAME = 1e-6
+"""Relative difference of two losses that are the same but for the order of a sum."""
+
 log = logging.getLogger("metaopt")
 
 
@@ -246,7 +249,7 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
         )
     with stream(0, 0):
         again = _Watch(module).see(loss, cloned(params), batch)
-    if not torch.allclose(first, again, rtol=1e-3, equal_nan=True):
+    if not torch.allclose(first, again, SAME, equal_nan=True):
         raise ConfigError(
             f"{_name(model)} gives another loss for the same inputs and random numbers ({first.item():g} and "
             f"{again.item():g}); keep no state outside of buffers and draw with torch only, not with random or numpy"
@@ -259,8 +262,10 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
         )
     if written:
         with stream(0, 0):
-            later = _Watch(module, written).see(loss, cloned(params), batch)
-        if not torch.allclose(first, later, rtol=1e-5, equal_nan=True):
+            later = _Watch(module, {name: _other(tensor) for name, tensor in written.items()}).see(
+                loss, cloned(params), batch
+            )
+        if not torch.allclose(first, later, SAME, equal_nan=True):
             name = min(written)
             raise ConfigError(
                 f"{_name(model, name.rpartition('.')[0])} writes its buffer '{name}' in each pass and depends on it in "
@@ -274,6 +279,13 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and torch.allclose(one, other, 0, 0, equal_nan=True)
+
+
+def _other(tensor: Tensor) -> Tensor:
+    """Other values than a tensor's: what does not look at them computes the same."""
+    if tensor.dtype == torch.bool:
+        return tensor.logical_not()
+    return tensor + 1 if not tensor.is_floating_point() else 1.5 * tensor + 0.5
 
 
 def _derive(

@@ -24,7 +24,7 @@ from metaopt.trees import take_tasks
 WAYS = {name: EXACT[name] for name in ("mixed", "mixed_forward", "checkpointing_1", "truncated_whole", "forward")}
 NO_FORWARD = {"Embedding, padded", "RReLU", "weight_norm"}
 PRODUCT = [(module, way) for module in MODULES for way in WAYS]
-ON_PUSH = [pair for i, pair in enumerate(PRODUCT) if i % 4 == 0]
+ON_PUSH = [pair for i, pair in enumerate(PRODUCT) if i % 6 == 0]
 slowly = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
 
@@ -43,7 +43,7 @@ def reference(name):
 def check_way(module, way):
     problem = shared(module)
     if way == "forward" and module in NO_FORWARD:
-        with pytest.raises(ConfigError, match="derivatives in forward mode.*choose mixed or checkpointing"):
+        with pytest.raises(ConfigError, match=r"derivatives in forward mode.*choose mixed or checkpointing"):
             problem.hypergradients(WAYS[way]())
         return
     found = problem.hypergradients(WAYS[way]())
@@ -82,12 +82,22 @@ def test_side_by_side_tasks_have_the_hypergradients_that_they_have_alone_and_non
     assert [name for name, grads in found.grads.items() if not grads.any()] == []
 
 
-@slowly
-@pytest.mark.parametrize("module", ["GRU", "LayerNorm", "BatchNorm", "Dropout", "noise"])
-def test_hypergradients_are_those_of_central_differences(module):
+def check_central_differences(module):
     grads = summed(shared(module).hypergradients(Mixed()))
-    errors = central_difference_errors(shared(module), grads, steps=[1e-3, 1e-4], side_by_side=False)
+    errors = central_difference_errors(shared(module), grads, steps=[1e-3], side_by_side=False)
     assert not above(errors, 1e-6)
+
+
+@pytest.mark.parametrize("module", ["LayerNorm", "Dropout"])
+def test_hypergradients_are_those_of_central_differences(module):
+    check_central_differences(module)
+
+
+@slowly
+@pytest.mark.nightly
+@pytest.mark.parametrize("module", ["GRU", "BatchNorm", "encoder", "noise", "Embedding, padded", "weight_norm"])
+def test_hypergradients_of_more_modules_are_those_of_central_differences(module):
+    check_central_differences(module)
 
 
 @slowly
@@ -240,7 +250,7 @@ def test_where_second_derivatives_are_missing_first_order_works():
 
 @pytest.mark.parametrize("module", ["BatchNorm", "Dropout", "frozen"])
 def test_the_other_engine_refuses_what_it_would_get_wrong(module):
-    with pytest.raises(ConfigError, match="use inner.engine=metaopt"):
+    with pytest.raises(ConfigError, match=r"use inner\.engine=metaopt"):
         shared(module).through(ThroughHigher)
 
 
@@ -312,6 +322,7 @@ def test_a_loss_of_ones_own_policy_has_its_first_order_hypergradient(way):
     assert all(grads.any() for grads in found.grads.values())
 
 
+@pytest.mark.nightly
 def test_the_hypergradient_of_such_a_loss_is_that_of_central_differences():
     grads = summed(with_policy(Weighted).hypergradients(Mixed("forward")))
     errors = central_difference_errors(with_policy(Weighted), grads, [1e-3, 1e-4], side_by_side=False)

@@ -320,46 +320,53 @@ def _derive(
 def _trial(
     loss: Loss, objective: Objective, params: Params, batch: Batch, which: Derivatives, together: bool = False
 ) -> tuple[Tensor, str]:
-    """Loss, score and a derivative as one vector, for one task or for two equal ones side by side; and what failed.
+    """Derivatives as one vector, for one task or for two equal ones side by side; and what failed, if anything did.
 
-    The derivative is the gradient; for `second` and `forward` also its derivative along some direction, which is the
-    same vector in either mode.
+    They are the gradients of the loss and of the outer objective, and for `second` and `forward` the derivative of the
+    loss's gradient along some direction, which is the same in either mode.
     """
-    gradient, layout = torch.func.grad_and_value(loss), Layout.of(params)
+    gradient, layout = torch.func.grad(loss), Layout.of(params)
 
-    def derived(flat: Tensor, task: Batch) -> Tensor:
-        found, value = gradient(layout.unpack(flat), task)
-        return torch.cat([layout.pack(found), torch.stack([value, objective.outer(layout.unpack(flat), task)[0]])])
+    def slope(flat: Tensor, task: Batch) -> Tensor:
+        return layout.pack(gradient(layout.unpack(flat), task))
 
-    function = torch.func.vmap(derived) if together else derived
+    def score(flat: Tensor, task: Batch) -> Tensor:
+        return objective.outer(layout.unpack(flat), task)[0]
+
     point = layout.pack(params).detach()
     with warnings.catch_warnings() if together else nullcontext():
         if together:
             warnings.simplefilter("error")  # torch warns where it takes the tasks one by one itself, and slowly
             point, batch = torch.stack([point, point]), Batch(*(torch.stack([each, each]) for each in batch))
+            slope, score = torch.func.vmap(slope), torch.func.vmap(score)
         try:
+            found = [slope(point, batch).detach()]
+            first = found[0].abs().mean(-1, keepdim=True)
+            along = found[0] + first * torch.arange(layout.size, dtype=point.dtype, device=point.device).sin()
             with torch.enable_grad():
                 leaf = point.clone().requires_grad_()
-                values = function(leaf, batch)
-            found = [values.detach()]
-            first = found[0][..., : layout.size]
-            along = first + first.abs().mean() * torch.arange(layout.size, dtype=first.dtype, device=first.device).sin()
+                found.append(_backwards(score(leaf, batch), leaf))
+                if which == "second":
+                    found.append(_backwards(slope(leaf, batch), leaf, along))
             if which == "forward":
                 # As forward mode has it, where derivatives along several directions go side by side.
                 moving = torch.func.vmap(
-                    lambda move: jvp(lambda now: function(now, batch), (point,), (move,))[1], randomness="same"
+                    lambda move: jvp(lambda now: slope(now, batch), (point,), (move,))[1], randomness="same"
                 )
                 found.append(moving(along[None])[0])
-            elif which == "second":
-                cotangent = torch.cat([along, torch.zeros_like(found[0][..., layout.size :])], -1)
-                if values.requires_grad:
-                    (moved,) = torch.autograd.grad(values, (leaf,), cotangent, materialize_grads=True)
-                    found.append(moved)
         except MetaoptError:
             raise
         except Exception as error:
             return torch.empty(0), _line(error)
-    return torch.cat([each[..., : layout.size] for each in found], -1), ""
+    return torch.cat(found, -1), ""
+
+
+def _backwards(value: Tensor, leaf: Tensor, cotangent: Tensor | None = None) -> Tensor:
+    """The derivative by a leaf; zero where nothing depends on it."""
+    if not value.requires_grad:
+        return torch.zeros_like(leaf)
+    weights = torch.ones_like(value) if cotangent is None else cotangent
+    return torch.autograd.grad(value, (leaf,), weights, materialize_grads=True)[0]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

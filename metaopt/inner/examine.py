@@ -308,6 +308,12 @@ def _derive(
         if failed:
             other = "; choose first_order, or write it with operations that have them" if which == "second" else ""
             raise ConfigError(f"torch finds no {which} derivatives of {_name(model)}: {failed}{other}")
+    if "second" in wanted and _is_off(loss, params, batch):
+        log.warning(
+            "%s: its second derivatives are not those of differences of its gradient; something is cut off (detach, "
+            "no_grad) or torch is wrong (weight_norm). Choose first_order if that is not meant",
+            _name(model),
+        )
     way, forward = wanted[-1], None
     if derivatives == "forward":
         moved, failed = trial("forward")
@@ -359,6 +365,29 @@ def _trial(
         except Exception as error:
             return torch.empty(0), _line(error)
     return torch.cat(found, -1), ""
+
+
+def _is_off(loss: Loss, params: Params, batch: Batch) -> bool:
+    """Whether the gradient's derivative, in float64, is another than central differences say."""
+    layout, task = Layout.of(params), Batch(*(t.double() if t.is_floating_point() else t for t in batch))
+    point = layout.pack(params).detach().double()
+    gradient = torch.func.grad(loss)
+
+    def slope(flat: Tensor) -> Tensor:
+        return layout.pack(gradient(layout.unpack(flat), task))
+
+    try:
+        here, step = slope(point).detach(), 1e-5
+        # What has no gradient, such as the row of an embedding's padding, is not trained.
+        along = torch.arange(layout.size, device=point.device).sin().double() * (here != 0)
+        moved = (slope(point + step * along) - slope(point - step * along)).detach() / (2 * step)
+        with torch.enable_grad():
+            leaf = point.clone().requires_grad_()
+            found = _backwards(slope(leaf), leaf, along)
+    except Exception:  # float64 is not for every module and device
+        return False
+    expected = moved @ along
+    return bool((found @ along - expected).abs() > 1e-2 * moved.norm() * along.norm() + 1e-9)
 
 
 def _backwards(value: Tensor, leaf: Tensor, cotangent: Tensor | None = None) -> Tensor:

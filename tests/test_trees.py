@@ -55,6 +55,15 @@ def test_casting_leaves_integers_alone(tasks):
     assert cast_tasks(regression, torch.float64).query.y.dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_inputs_that_are_ids_stay_whole_numbers(dtype):
+    large = torch.tensor([[[2**24 + 1, 0]]]).to(dtype)
+    tasks = TaskBatch(*(Batch(large, torch.zeros(1, 1, dtype=torch.int64)) for _ in range(3)))
+    for batch in cast_tasks(tasks, torch.float32, torch.device("cpu")):
+        assert batch.x.dtype == dtype
+        assert torch.equal(batch.x, large)
+
+
 def test_taking_tasks_takes_the_same_ones_of_each_set(tasks):
     assert count_tasks(tasks) == 3
     index = torch.tensor([2, 0])

@@ -105,7 +105,7 @@ def check_numbers_of(inner: InnerConfig, policy: Policy) -> None:
 
 def build_objective(model: Model, task: TaskSpec, dtype: str, outer: Outer = "loss") -> Objective:
     """Loss and scores, with the model's own computations in bfloat16 if asked for."""
-    return objective_of(_apply(model, dtype), task.kind, task.padded, outer)
+    return objective_of(_apply(model, dtype), task.kind, task.padded, outer)._replace(model=model)
 
 
 def build_inductive(model: Model, task: TaskSpec, dtype: str) -> Inductive | None:

@@ -38,6 +38,9 @@ Derivatives: TypeAlias = Literal["first", "second", "forward"]
 Reads: TypeAlias = Literal["nothing", "call", "values"]
 """What of a policy a method differentiates: nothing; what its call reads; or only its `values`, read once."""
 
+SAME = 1e-6
+"""Relative difference of two losses that are the same but for the order of a sum."""
+
 log = logging.getLogger("metaopt")
 
 
@@ -246,7 +249,7 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
         )
     with stream(0, 0):
         again = _Watch(module).see(loss, cloned(params), batch)
-    if not torch.allclose(first, again, rtol=1e-3, equal_nan=True):
+    if not torch.allclose(first, again, SAME, equal_nan=True):
         raise ConfigError(
             f"{_name(model)} gives another loss for the same inputs and random numbers ({first.item():g} and "
             f"{again.item():g}); keep no state outside of buffers and draw with torch only, not with random or numpy"
@@ -259,8 +262,10 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
         )
     if written:
         with stream(0, 0):
-            later = _Watch(module, written).see(loss, cloned(params), batch)
-        if not torch.allclose(first, later, rtol=1e-5, equal_nan=True):
+            later = _Watch(module, {name: _other(tensor) for name, tensor in written.items()}).see(
+                loss, cloned(params), batch
+            )
+        if not torch.allclose(first, later, SAME, equal_nan=True):
             name = min(written)
             raise ConfigError(
                 f"{_name(model, name.rpartition('.')[0])} writes its buffer '{name}' in each pass and depends on it in "
@@ -274,6 +279,13 @@ def _watched(model: Model | None, loss: Loss, params: Params, batch: Batch) -> b
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and torch.allclose(one, other, 0, 0, equal_nan=True)
+
+
+def _other(tensor: Tensor) -> Tensor:
+    """Other values than a tensor's: what does not look at them computes the same."""
+    if tensor.dtype == torch.bool:
+        return tensor.logical_not()
+    return tensor + 1 if not tensor.is_floating_point() else 1.5 * tensor + 0.5
 
 
 def _derive(
@@ -296,6 +308,12 @@ def _derive(
         if failed:
             other = "; choose first_order, or write it with operations that have them" if which == "second" else ""
             raise ConfigError(f"torch finds no {which} derivatives of {_name(model)}: {failed}{other}")
+    if "second" in wanted and _is_off(loss, params, batch):
+        log.warning(
+            "%s: its second derivatives are not those of differences of its gradient; something is cut off (detach, "
+            "no_grad) or torch is wrong (weight_norm). Choose first_order if that is not meant",
+            _name(model),
+        )
     way, forward = wanted[-1], None
     if derivatives == "forward":
         moved, failed = trial("forward")
@@ -308,46 +326,76 @@ def _derive(
 def _trial(
     loss: Loss, objective: Objective, params: Params, batch: Batch, which: Derivatives, together: bool = False
 ) -> tuple[Tensor, str]:
-    """Loss, score and a derivative as one vector, for one task or for two equal ones side by side; and what failed.
+    """Derivatives as one vector, for one task or for two equal ones side by side; and what failed, if anything did.
 
-    The derivative is the gradient; for `second` and `forward` also its derivative along some direction, which is the
-    same vector in either mode.
+    They are the gradients of the loss and of the outer objective, and for `second` and `forward` the derivative of the
+    loss's gradient along some direction, which is the same in either mode.
     """
-    gradient, layout = torch.func.grad_and_value(loss), Layout.of(params)
+    gradient, layout = torch.func.grad(loss), Layout.of(params)
 
-    def derived(flat: Tensor, task: Batch) -> Tensor:
-        found, value = gradient(layout.unpack(flat), task)
-        return torch.cat([layout.pack(found), torch.stack([value, objective.outer(layout.unpack(flat), task)[0]])])
+    def slope(flat: Tensor, task: Batch) -> Tensor:
+        return layout.pack(gradient(layout.unpack(flat), task))
 
-    function = torch.func.vmap(derived) if together else derived
+    def score(flat: Tensor, task: Batch) -> Tensor:
+        return objective.outer(layout.unpack(flat), task)[0]
+
     point = layout.pack(params).detach()
     with warnings.catch_warnings() if together else nullcontext():
         if together:
             warnings.simplefilter("error")  # torch warns where it takes the tasks one by one itself, and slowly
             point, batch = torch.stack([point, point]), Batch(*(torch.stack([each, each]) for each in batch))
+            slope, score = torch.func.vmap(slope), torch.func.vmap(score)
         try:
+            found = [slope(point, batch).detach()]
+            first = found[0].abs().mean(-1, keepdim=True)
+            along = found[0] + first * torch.arange(layout.size, dtype=point.dtype, device=point.device).sin()
             with torch.enable_grad():
                 leaf = point.clone().requires_grad_()
-                values = function(leaf, batch)
-            found = [values.detach()]
-            first = found[0][..., : layout.size]
-            along = first + first.abs().mean() * torch.arange(layout.size, dtype=first.dtype, device=first.device).sin()
+                found.append(_backwards(score(leaf, batch), leaf))
+                if which == "second":
+                    found.append(_backwards(slope(leaf, batch), leaf, along))
             if which == "forward":
                 # As forward mode has it, where derivatives along several directions go side by side.
                 moving = torch.func.vmap(
-                    lambda move: jvp(lambda now: function(now, batch), (point,), (move,))[1], randomness="same"
+                    lambda move: jvp(lambda now: slope(now, batch), (point,), (move,))[1], randomness="same"
                 )
                 found.append(moving(along[None])[0])
-            elif which == "second":
-                cotangent = torch.cat([along, torch.zeros_like(found[0][..., layout.size :])], -1)
-                if values.requires_grad:
-                    (moved,) = torch.autograd.grad(values, (leaf,), cotangent, materialize_grads=True)
-                    found.append(moved)
         except MetaoptError:
             raise
         except Exception as error:
             return torch.empty(0), _line(error)
-    return torch.cat([each[..., : layout.size] for each in found], -1), ""
+    return torch.cat(found, -1), ""
+
+
+def _is_off(loss: Loss, params: Params, batch: Batch) -> bool:
+    """Whether the gradient's derivative, in float64, is another than central differences say."""
+    layout, task = Layout.of(params), Batch(*(t.double() if t.is_floating_point() else t for t in batch))
+    point = layout.pack(params).detach().double()
+    gradient = torch.func.grad(loss)
+
+    def slope(flat: Tensor) -> Tensor:
+        return layout.pack(gradient(layout.unpack(flat), task))
+
+    try:
+        here, step = slope(point).detach(), 1e-5
+        # What has no gradient, such as the row of an embedding's padding, is not trained.
+        along = torch.arange(layout.size, device=point.device).sin().double() * (here != 0)
+        moved = (slope(point + step * along) - slope(point - step * along)).detach() / (2 * step)
+        with torch.enable_grad():
+            leaf = point.clone().requires_grad_()
+            found = _backwards(slope(leaf), leaf, along)
+    except Exception:  # float64 is not for every module and device
+        return False
+    expected = moved @ along
+    return bool((found @ along - expected).abs() > 1e-2 * moved.norm() * along.norm() + 1e-9)
+
+
+def _backwards(value: Tensor, leaf: Tensor, cotangent: Tensor | None = None) -> Tensor:
+    """The derivative by a leaf; zero where nothing depends on it."""
+    if not value.requires_grad:
+        return torch.zeros_like(leaf)
+    weights = torch.ones_like(value) if cotangent is None else cotangent
+    return torch.autograd.grad(value, (leaf,), weights, materialize_grads=True)[0]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -13,10 +13,12 @@ from torch.nn.modules.conv import _ConvNd
 from metaopt.errors import ConfigError
 from metaopt.models.tokens import Embedding
 
-SURE = 5.0
+SURE = 4.0
 """Standard errors from its law from which on a tensor is taken to have been made in another way."""
-UNIFORM, NORMAL = 0.45, 0.71
-"""Standard error of the deviation of n numbers, times √n, relative to the distribution's own."""
+RARE = 1e-5
+"""A probability that is too small to believe in."""
+UNIFORM, NORMAL = 0.9, 1.42
+"""Standard error of the mean square of n numbers, times √n, relative to its expectation."""
 
 
 class Moments(NamedTuple):
@@ -137,17 +139,35 @@ def _law(layer: nn.Module, name: str, parameter: Tensor) -> _Law | None:
 
 
 def _may_come_from(law: _Law, values: Tensor) -> bool:
-    """Whether values look as if they had been drawn by a law: within its bound, and with its mean and deviation."""
+    """Whether values look as if they had been drawn by a law: within its bound, of its mean and deviation, independent.
+
+    Where chance makes them look otherwise, once in ten thousand, training starts at them, and they are a draw as well.
+    """
     if type(values) is not Tensor:  # such as DTensor, whose numbers lie on several machines
         return True
     n = values.numel()
     if n == 0 or (_all_alike(values) and (n > 1 or not values.any())):
         return False
-    bound = law.bound * (1 + 2 * torch.finfo(values.dtype).eps)
     numbers = values.to(torch.promote_types(values.dtype, torch.float32))
-    mean, std = numbers.mean().abs().item(), numbers.square().mean().sqrt().item()
-    error = SURE * law.std * n**-0.5
-    return numbers.abs().max().item() <= bound and mean <= error and abs(std - law.std) <= law.error * error
+    largest, mean, square = (x.item() for x in (numbers.abs().max(), numbers.mean(), numbers.square().mean()))
+    below = largest / law.bound if law.bound < math.inf else math.erf(largest / law.std / 2**0.5)
+    error = SURE * n**-0.5
+    fits = [
+        largest <= law.bound * (1 + 2 * torch.finfo(values.dtype).eps),
+        n * math.log(below or 1.0) >= math.log(RARE),  # that all of them are so small
+        abs(mean) <= error * law.std,
+        abs(square - law.std**2) <= error * law.error * law.std**2,
+    ]
+    return all(fits) and all(_independent(numbers, dim) for dim in {0, values.dim() - 1})
+
+
+def _independent(numbers: Tensor, dim: int) -> bool:
+    """Whether neighbours along a dimension are not alike, as they are in a table of positions."""
+    pairs = numbers.size(dim) - 1
+    if pairs == 0:
+        return True
+    products = numbers.narrow(dim, 0, pairs) * numbers.narrow(dim, 1, pairs)
+    return abs(products.mean().item()) <= SURE * numbers.square().mean().item() * products.numel() ** -0.5
 
 
 def _present(values: Tensor, copy: bool) -> Moments:
@@ -156,8 +176,9 @@ def _present(values: Tensor, copy: bool) -> Moments:
     if values.numel() == 0 or _all_alike(values):
         return Moments(values.flatten()[0].item() if values.numel() else 0.0, 0.0)
     numbers = values.to(torch.promote_types(values.dtype, torch.float32))
-    std, mean = torch.std_mean(numbers, correction=0)
-    return Moments(mean.item(), std.item(), values.clone() if copy else values)
+    std, mean = (moment.item() for moment in torch.std_mean(numbers, correction=0))
+    is_centred = abs(mean) <= SURE * std * values.numel() ** -0.5  # then zeros, such as padding, stay zeros when scaled
+    return Moments(0.0 if is_centred else mean, std, values.clone() if copy else values)
 
 
 def _all_alike(values: Tensor) -> bool:

@@ -107,6 +107,23 @@ def test_noise_of_the_losses_is_drawn_last_and_only_where_it_is_asked_for():
     assert not torch.equal(*noisy.loss.bank)
 
 
+def test_seeds_differ_by_task_and_by_draw_and_leave_the_generator_as_it_is():
+    generator = torch.Generator().manual_seed(0)
+    first, second = (draw(SHAPES, 3, 5, 3, 7, generator) for _ in range(2))
+    bare = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    for shape in SHAPES.values():
+        torch.randn(3, *shape, generator=bare)
+    torch.rand(3, 3, 7, generator=bare)
+    again = draw(SHAPES, 3, 5, 3, 7, bare)
+    assert all(torch.equal(again.noise[name], second.noise[name]) for name in SHAPES), "the seeds were drawn from it"
+    seeds = torch.cat([first.loss.seed, second.loss.seed])
+    assert len(seeds.unique()) == 6
+    cast = cast_draws(first, torch.float32)
+    assert torch.equal(cast.loss.seed, first.loss.seed)
+    assert torch.equal(take_draws(first, 1).loss.seed, first.loss.seed[1])
+
+
 def test_noise_of_the_losses_is_taken_and_cast_with_the_rest():
     bank, present = torch.randn(3, 5), torch.ones(3, 2)
     draws = Draws({"bias": torch.zeros(3, 1)}, None, LossNoise(bank, present))

@@ -71,8 +71,8 @@ def test_the_moments_are_those_of_torchs_own_initialisation(model):
     assert list(model.init) == list(model.shapes)
     for name, drawn in draws.items():
         values = torch.stack(drawn)
-        mean, std, values = model.init[name]
-        assert values is None
+        mean, std, at = model.init[name]
+        assert at is None
         n = values.numel()
         assert abs(values.mean().item() - mean) <= 5 * std / n**0.5, name
         # The standard deviation of a uniform sample's standard deviation is about 0.45 σ / √n.

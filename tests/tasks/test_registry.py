@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -94,3 +96,57 @@ def test_settings_reach_the_family():
         "meta_train", 2, torch.Generator().manual_seed(0)
     )
     assert tasks.support.x.shape == (2, 7, 1)
+
+
+CELL = """
+@register("mine")
+class Mine:
+    def __init__(self, points: int = {points}) -> None:
+        self.points = points
+"""
+
+
+@pytest.mark.parametrize("module", ["__main__", "a_module"])
+def test_a_cell_or_module_that_is_run_again_puts_the_new_class_in_the_place_of_the_former(module):
+    scope = {"register": register, "__name__": module}
+    exec(CELL.format(points=5), scope)
+    assert build_family(tasks_config({"name": "mine"})).points == 5
+    exec(CELL.format(points=7).replace("points: int", "points: float"), scope)
+    assert build_family(tasks_config({"name": "mine"})).points == 7
+    with pytest.raises(ConfigError, match=r"choose a word that is not among .*mine"):
+        exec(CELL.format(points=5), {"register": register, "__name__": "elsewhere"})
+    with pytest.raises(ConfigError, match="choose a word that is not among"):
+        exec(CELL.format(points=5).replace("Mine", "Other"), scope)
+
+
+def test_a_module_is_reloaded(tmp_path, monkeypatch):
+    path = tmp_path / "families_of_mine.py"
+    path.write_text("from metaopt.tasks.registry import register\n" + CELL.format(points=5))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    module = importlib.import_module("families_of_mine")
+    path.write_text(path.read_text().replace("5", "77"))
+    assert importlib.reload(module).Mine is FAMILIES["mine"]
+    assert FAMILIES["mine"]().points == 77
+
+
+def test_a_class_that_a_function_makes_can_be_made_again():
+    def make(points):
+        @register("mine")
+        class Mine:
+            def __init__(self, points: int = points) -> None:
+                self.points = points
+
+        return Mine
+
+    make(5)
+    assert make(7) is FAMILIES["mine"]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_family_that_comes_with_metaopt_is_never_displaced(name):
+    own = FAMILIES[name]
+    copy = type(own.__name__, (), {"__module__": own.__module__, "__qualname__": own.__qualname__})
+    with pytest.raises(ConfigError, match="choose a word that is not among"):
+        register(name)(copy)
+    assert FAMILIES[name] is own

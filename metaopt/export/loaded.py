@@ -169,8 +169,8 @@ class LoadedPolicy:
         names = {"fresh": (), "scaled": network.drawn, "learned": tuple(network.parameters)}[mode]
         if self._written.get(network.module) == _versions(network, names):
             return list(names)
-        ratios = policy.strength("init_std") or {}
         with torch.no_grad():
+            ratios = policy.strength("init_std") or {}
             start = policy.start({name: torch.zeros(()) for name in policy.shapes}) if mode == "learned" else {}
             for name in names:
                 p, mean = network.parameters[name], network.model.init[name].mean

@@ -24,7 +24,7 @@ from torch import Tensor
 from metaopt.errors import ConfigError, PolicyFileError
 from metaopt.files import write_bytes
 from metaopt.policies.header import KEY, card_data, check_types, read_header
-from metaopt.policies.settings import PolicySettings
+from metaopt.policies.settings import OPTIMIZERS, PRECONDITIONERS, RULES, PolicySettings
 from metaopt.policies.strict_json import one_line
 
 FORMAT = 2
@@ -35,6 +35,28 @@ SLACK = 16 * 2**20
 """Bytes that loading may take besides ten times the file's size."""
 LONGEST_HORIZON = 1_000_000
 """A damaged file must not ask for a schedule that exhausts the memory."""
+
+
+PARTS = {"rule": RULES, "preconditioner": PRECONDITIONERS, "optimizer": OPTIMIZERS}
+"""What a policy may be made of, by the setting that says so: a file may need a part that is not here."""
+
+
+class MissingPartError(PolicyFileError):
+    """A policy file is sound, as far as its card goes, but needs something that this metaopt does not have.
+
+    Args:
+        path: of the file.
+        setting: that asks for the part.
+        name: of the part.
+        data: the card.
+    """
+
+    def __init__(self, path: Path, setting: str, name: str, data: dict[str, Any]) -> None:
+        super().__init__(
+            f"{path} needs {setting} '{one_line(name, 60)}', which this metaopt does not have (it has "
+            f"{', '.join(PARTS[setting])}); use the version, or the extension, of metaopt that it was learned with"
+        )
+        self.data = data
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,7 @@ class PolicyCard:
         """The inverse of `to_json`, for data of any origin; of either format.
 
         Raises:
+            MissingPartError: it asks for a rule, say, that is not here.
             PolicyFileError: not a card, or a card of another format version.
         """
         if not isinstance(data, dict) or "format" not in data:
@@ -96,6 +119,11 @@ class PolicyCard:
                 f"{path} has policy format {one_line(repr(data['format']))}, but this metaopt reads formats "
                 f"{' and '.join(map(str, READ))}; use the version of metaopt that wrote it, or train the policy again"
             )
+        settings = data.get("policy")
+        for setting, known in PARTS.items():
+            name = settings.get(setting, known[0]) if isinstance(settings, dict) else known[0]
+            if isinstance(name, str) and name not in known:
+                raise MissingPartError(path, setting, name, data)
         try:
             card = PolicyCard(
                 policy=PolicySettings.from_json(data["policy"]),
@@ -151,14 +179,18 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
 
     Raises:
         PolicyFileError: whatever is wrong with the file, and nothing else is raised: missing, unreadable, truncated,
-            damaged, not a policy, larger than policies are, or of another format version.
+            damaged, not a policy, larger than policies are, of another format version, or in need of a rule that is not
+            here (MissingPartError).
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no file")
         with path.open("rb") as file:
             begin, header = read_header(file, path.stat().st_size)
-            data, card = _card(header, path)
+            try:
+                data, card = _card(header, path)
+            except MissingPartError as error:  # unless the file turns out to be damaged
+                data, card = error.data, error
             tensors = load(begin + file.read())
     except FileNotFoundError as error:
         raise PolicyFileError(
@@ -174,6 +206,8 @@ def load_policy_file(path: Path) -> tuple[dict[str, Tensor], PolicyCard]:
             f"{path} is damaged: its content does not match its digest; copy it again from where it was written, or "
             "train the policy again"
         )
+    if isinstance(card, MissingPartError):
+        raise card
     return tensors, card
 
 

@@ -66,7 +66,8 @@ def fit_policy(
     """
     _check_numbers(tensors, path)
     known = _known_roles(tensors, card)
-    model, as_biases = _with_met_roles(model, {*known, *card.roles.values()})
+    needed = card.policy.tells_steps_apart()  # one number for all serves tensors of any role
+    model, as_biases = _with_met_roles(model, {*known, *card.roles.values()}) if needed else (model, ())
     try:
         with torch.device("meta"):
             policy = Policy(card.policy, model.shapes, model.init, card.horizon, roles=model.roles, known_roles=known)

@@ -232,6 +232,11 @@ class PolicySettings:
         """What has a schedule of its own, where there is one."""
         return {"step": "global", "step_role": "role"}.get(self.schedule, "tensor")  # type: ignore[return-value]
 
+    def tells_steps_apart(self) -> bool:
+        """Whether the steps of different parameter tensors are made with different learned numbers."""
+        tables = {part.granularity for part in (self.lr, self.l2, self.pull) if part.mode == "learned"}
+        return not tables <= {"global"} or (self.schedule != "off" and self.schedule_granularity() != "global")
+
     def fits_any_model(self) -> bool:
         """Whether all that is learned is learned for all tensors alike or for roles, and nothing for one tensor."""
         parts = (self.lr, self.l2, self.pull, self.dropout)

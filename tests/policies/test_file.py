@@ -297,3 +297,12 @@ def test_wrong_tensors_are_refused_by_name(path, tensors):
     assert_refused(path, "'extra' should be absent")
     rewrite(path, {name: t for name, t in tensors.items() if name != "momentum_logit"})
     assert_refused(path, "'momentum_logit' should be .* but is absent")
+
+
+@pytest.mark.parametrize("setting", ["rule", "preconditioner", "optimizer"])
+def test_a_file_that_needs_a_part_which_is_not_here_is_not_called_damaged(setting, path):
+    settings = CARD.to_json()["policy"] | {setting: "of_tomorrow"}
+    rewrite(path, policy=settings)
+    assert_refused(path, f"needs {setting} 'of_tomorrow'.*the version, or the extension")
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    assert_refused(path, "is damaged")

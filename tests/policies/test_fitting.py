@@ -109,16 +109,16 @@ def test_a_schedule_for_each_tensor_keeps_its_steps_apart():
 @pytest.mark.parametrize("chosen", [ROLE, TENSOR, ELEMENT], ids=["role", "tensor", "element"])
 def test_norms_that_the_policy_has_not_met_are_biases_to_it(chosen):
     model = conv4(TASK, 4)
-    _, policy, note = fitted(chosen, model)
+    before, policy, note = fitted(chosen, model)
     norms = [name for name, role in model.roles.items() if role.endswith("norm")]
     assert len(norms) == 8
     assert f"stepped as biases: {', '.join(norms[:4])} and 4 more" in note
     for quantity in ("lr", "l2"):
         found = policy.strength(quantity)
         for name in norms:
-            bias = model.roles[name].replace("norm", "bias")
-            like = next(other for other, role in model.roles.items() if role == bias)
-            torch.testing.assert_close(found[name].mean(), found[like].mean())
+            position = model.roles[name].split(".")[0]
+            own = {"first": "hidden0.bias", "hidden": "hidden1.bias", "last": "output.bias"}[position]
+            torch.testing.assert_close(found[name].log().mean(), before.strength(quantity)[own].log().mean())
 
 
 @pytest.mark.parametrize("chosen", [ROLE, TENSOR, ELEMENT], ids=["role", "tensor", "element"])

@@ -2,7 +2,7 @@
 
     python benchmarks/tuned.py [--seeds 0 1 2] [--out runs/tuned] [--json results/tuned.json]
 
-A policy is meta-trained on digits without noise. Then `tuned` is searched and compared on its held-out tasks twice,
+A policy with a learned initial scale is meta-trained on digits without noise. Then `tuned` is searched and compared on its held-out tasks twice,
 from the policy's initialisations and from torch's. What is in the output folder already is not repeated.
 """
 
@@ -46,7 +46,7 @@ def main() -> None:
 def tuned(seed: int, start: str, out: Path) -> dict[str, Any]:
     """What `results.json` says of `tuned` for a seed and a kind of initialisation."""
     policy = out / f"seed-{seed}"
-    run(seed, policy, ["tasks.noise=0", "evaluation.n_tasks=0"])
+    run(seed, policy, ["tasks.noise=0", "policy=role", "policy.init.mode=scaled", "evaluation.n_tasks=0"])
     words = ["n_tasks=200", "baselines=[tuned]", f"baseline_init={start}"]
     return searched(seed, policy, words, start)["methods"]["tuned"]
 

@@ -2,8 +2,9 @@
 
     python benchmarks/tuned.py [--seeds 0 1 2] [--out runs/tuned] [--json results/tuned.json]
 
-A policy with a learned initial scale is meta-trained on digits without noise. Then `tuned` is searched and compared on its held-out tasks twice,
-from the policy's initialisations and from torch's. What is in the output folder already is not repeated.
+A policy with a learned initial scale is meta-trained on digits without noise. Then `tuned` is searched and compared on
+its held-out tasks twice, from the policy's initialisations and from torch's. What is in the output folder already is
+not repeated.
 """
 
 from __future__ import annotations

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from metaopt.errors import RunDirError
 from metaopt.files import remove_leftovers, write_new_text, write_text
 from metaopt.inner.plan import Plan
+from metaopt.policies.strict_json import LONGEST, one_line, parse
 
 HYDRA_FILES = frozenset({"multirun.yaml"})
 
@@ -163,11 +165,12 @@ def read_plan(files: RunFiles) -> Plan | None:
         RunDirError: the file is damaged.
     """
     try:
-        return Plan.from_json(json.loads(files.plan.read_text()))
+        return Plan.from_json(_read_json(files.plan))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunDirError(f"{files.plan} is damaged ({error}); start the run again in another run_dir") from error
+        words = f"{files.plan} is damaged ({one_line(error)}); start the run again in another run_dir"
+        raise RunDirError(words) from error
 
 
 def write_plan(files: RunFiles, plan: Plan) -> None:
@@ -184,10 +187,22 @@ def write_seconds(files: RunFiles, seconds: float, inner_steps: int) -> None:
 def read_seconds(folder: Path) -> float | None:
     """Wall time that the meta-training in this run directory has taken; None where nothing says so."""
     try:
-        seconds = json.loads(RunFiles(folder).cost.read_text())["seconds"]
+        seconds = _read_json(RunFiles(folder).cost)["seconds"]
         return float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _read_json(path: Path) -> Any:
+    """What a small file of any origin says.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no JSON, or larger or deeper than such files are.
+    """
+    if not path.is_file() and path.exists():
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        return parse(file.read(LONGEST + 1))
 
 
 def policy_path(checkpoint: Path) -> Path:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,9 @@ def save_state(path: Path, state: MetaState, card: PolicyCard, config: Mapping[s
         card: of the policy.
         config: what the run was configured with, for whoever resumes it; plain values. None: nothing is known of it.
     """
+    optimizer = state.optimizer.state_dict()
+    for group in optimizer["param_groups"]:
+        group["lr"] = group["full_lr"]  # each step sets its own: that of the last one is no state
     content = {
         "format": FORMAT,
         "kind": KIND,
@@ -121,7 +125,7 @@ def save_state(path: Path, state: MetaState, card: PolicyCard, config: Mapping[s
         "config": json.dumps(config or {}, sort_keys=True),
         "policy": dict(state.policy.named_parameters()),
         "best": state.best,
-        "optimizer": state.optimizer.state_dict(),
+        "optimizer": optimizer,
         "generator": state.generator.get_state(),
         **{name: getattr(state, name) for name in _PLAIN},
     }
@@ -218,11 +222,16 @@ def restore_state(state: MetaState, content: dict[str, Any], path: Path, setting
 
 
 def _standalone(tree: Any) -> Any:
-    """The same values with nothing in common: each tensor on the CPU with memory of its own, each container once."""
+    """The same values with nothing in common: each tensor on the CPU with memory of its own, each container once.
+
+    Equal texts are one object, so that equal contents are pickled to equal bytes, wherever they come from.
+    """
     if isinstance(tree, Tensor):
         return tree.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(tree, str):
+        return sys.intern(tree)
     if isinstance(tree, dict):
-        return {key: _standalone(below) for key, below in tree.items()}
+        return {_standalone(key): _standalone(below) for key, below in tree.items()}
     if isinstance(tree, (list, tuple)):
         return type(tree)([_standalone(below) for below in tree])
     return tree

@@ -130,7 +130,7 @@ def outcome(path, original):
         text = str(error)
         assert "\n" not in text
         assert len(text) < 2000
-        return text.replace(str(path), "").strip()[:14]
+        return text.replace(str(path), "").strip()[:10]
     assert all(p.isfinite().all() for p in parameters(state).values())
     return "equal" if content_digest(content) == content_digest(original) else "other"
 
@@ -157,9 +157,9 @@ def test_whatever_happens_to_a_checkpoint_it_is_restored_or_refused(original, tm
             found[result] += 1
     finally:
         tracemalloc.stop()
-    assert found["is damaged: it"] > FILES // 20, found
-    assert found["is not a check"] > FILES // 4, found
-    assert found["is not from th"] > 0, found
+    assert found["is damaged"] > FILES // 25, found
+    assert found["is not a c"] > FILES // 4, found
+    assert found["is not fro"] > 0, found
     assert found["equal"] < FILES // 5, found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
 from rich.console import Console
 
+from metaopt.commands.command_line import as_command
 from metaopt.commands.held_out import Terms, evaluate_policy
 from metaopt.commands.publish import Published, publish
 from metaopt.commands.run import Run
@@ -54,7 +56,7 @@ def conclude(run: Run, tracker: Tracker, console: Console) -> None:
     report = "" if published.report is None else f"Report: {published.report}\n"
     console.print(
         f"Policy: {files.policy}\nFigures: {files.figures}\n{report}{_upload_words(run)}"
-        f"On other tasks: python evaluate.py checkpoint={files.folder}",
+        f"On other tasks: {as_command('evaluate.py', checkpoint=files.folder)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -116,7 +118,9 @@ def _searched(run: Run, part: Part, comparison: Comparison, console: Console) ->
 def _upload_words(run: Run) -> str:
     offline = run.config.tracking.name == "wandb" and run.config.tracking.mode == "offline"
     kept = run.files.folder / "wandb"
-    return f"Weights & Biases, kept offline: wandb sync {kept}/offline-run-*\n" if offline and kept.exists() else ""
+    if not (offline and kept.exists()):
+        return ""
+    return f"Weights & Biases, kept offline: wandb sync {shlex.quote(str(kept))}/offline-run-*\n"
 
 
 def _terms(run: Run, notes: tuple[str, ...]) -> Terms:

@@ -12,10 +12,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from metaopt.commands.launch import launch
+from metaopt.commands.launch import given_overrides, launch
 from metaopt.commands.progress import make_console, show_tables
 from metaopt.config.families import build_family
 from metaopt.config.load import describe_config, parts_config
+from metaopt.errors import ConfigError
 from metaopt.report.example_tasks import SPLIT_TITLES, example_tasks
 from metaopt.report.figures import save_figure
 from metaopt.tasks.family import OfMembers, TaskFamily
@@ -46,6 +47,8 @@ def describe(raw: DictConfig) -> int:
     """
     console = make_console()
     config = describe_config(raw)
+    if any(word.lstrip("+").startswith("run_dir=") for word in given_overrides()):
+        raise ConfigError("run_dir is where runs write; a description writes a picture only: give picture=PATH")
     for name, tasks in parts_config(config.tasks).configs.items():
         family = build_family(tasks)
         batches: dict[Split, TaskBatch] = {split: _sample(family, split, config.seed) for split in SPLITS}

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
+from metaopt.commands.command_line import MULTIRUN_FLAGS, value_of
 from metaopt.commands.held_out import Terms, evaluate_policy
-from metaopt.commands.launch import MULTIRUN_FLAGS, given_overrides, launch, warn
+from metaopt.commands.launch import given_overrides, launch, warn
 from metaopt.commands.progress import make_console, show_tables
 from metaopt.commands.publish import Published, publish
 from metaopt.commands.run_dir import RunFiles, check_free, claim, policy_path, read_seconds
@@ -178,10 +179,10 @@ def load_source(checkpoint: Path) -> Source:
 
 def with_groups_of_checkpoint(overrides: list[str]) -> list[str]:
     """Puts the task family and model of `checkpoint=` first, so that their fields can be overridden one by one."""
-    checkpoint = [word.partition("=")[2] for word in overrides if word.startswith("checkpoint=")]
-    if len(checkpoint) != 1 or any(word in MULTIRUN_FLAGS for word in overrides):
+    checkpoint = value_of(overrides, "checkpoint")
+    if checkpoint is None or any(word in MULTIRUN_FLAGS for word in overrides):
         return overrides
-    card = load_source(Path(_unquoted(checkpoint[0]))).card
+    card = load_source(Path(checkpoint)).card
     groups = [
         f"{group}={name}"
         for group in ("tasks", "model")
@@ -234,10 +235,6 @@ def _completed(raw: DictConfig, source: Source) -> DictConfig:
 def _settings(card: PolicyCard, group: str) -> dict[str, Any]:
     settings = card.config.get(group)
     return settings if isinstance(settings, dict) else {}
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"" else word
 
 
 def _terms(config: EvaluateConfig, source: Source, notes: tuple[str, ...]) -> Terms:

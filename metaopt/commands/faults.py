@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, TextIO
 import torch
 from omegaconf import DictConfig
 
+from metaopt.commands.command_line import as_command
 from metaopt.errors import StorageError
 
 FAULTS = (OSError, MemoryError, torch.OutOfMemoryError)
@@ -65,7 +65,7 @@ def _way_on(config_name: str, raw: DictConfig | None) -> str:
     if not begun:
         return "start it again"
     if config_name == "train":
-        return f"go on with: python train_meta.py {shlex.quote(f'resume={folder}')}"
+        return f"go on with: {as_command('train_meta.py', resume=folder)}"
     return f"start it again with another run_dir; what {folder} holds is complete"
 
 
@@ -76,6 +76,9 @@ def lasting_output() -> Iterator[None]:
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # a closed one would be the next file, and be printed into
         pass
     os.close(null)
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # a letter that the terminal does not have is worth no run
     sys.stderr = _Lasting(sys.stderr, "error")  # type: ignore[assignment]
     sys.stdout = _Lasting(sys.stdout, "output")  # type: ignore[assignment]
     try:

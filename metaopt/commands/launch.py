@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaopt.commands.command_line import MULTIRUN_FLAGS, as_hydra_reads, expand_homes
 from metaopt.commands.faults import FAULTS, in_words, lasting_output
 from metaopt.config.families import tasks_schemas
 from metaopt.errors import ConfigError, MetaoptError
 from metaopt.outer.ranks import place
+from metaopt.tracking.wandb_tracker import mode_of_environment
 
 VERSION_BASE = "1.3"
 SIGNALLED = 128
-MULTIRUN_FLAGS = ("-m", "--multirun")
 
 
 class _Stopped(BaseException):
@@ -54,12 +57,17 @@ def launch(
     codes = [0]
 
     def job(raw: DictConfig) -> None:
-        codes.append(attempt(config_name, command, _with_run_dir(raw)))
+        codes.append(attempt(config_name, command, _settled(raw)))
         if codes[-1] > SIGNALLED:  # whoever stops a job of a sweep does not want the next one
             raise _Stopped
 
     with lasting_output():
-        return _launched(config_name, job, codes, overrides, prepare)
+        try:
+            return _launched(config_name, job, codes, overrides, prepare)
+        except MetaoptError as error:
+            return complain(error)
+        except FAULTS as error:
+            return complain(in_words(error, config_name))
 
 
 def _launched(
@@ -70,26 +78,39 @@ def _launched(
     prepare: Callable[[list[str]], list[str]],
 ) -> int:
     offer_registered()
-    try:
-        check_processes(config_name, overrides)
-        overrides = prepare(list(overrides))
-        check_overrides(config_name, overrides)
-    except MetaoptError as error:
-        return complain(error)
-    except FAULTS as error:
-        return complain(in_words(error, config_name))
+    check_processes(config_name, overrides)
+    overrides = prepare(as_hydra_reads(overrides))
+    check_overrides(config_name, overrides)
     before = sys.argv
     sys.argv = [before[0], *overrides]
     try:
-        hydra.main(version_base=VERSION_BASE, config_path=str(config_folder()), config_name=config_name)(job)()
+        with _raising():
+            hydra.main(version_base=VERSION_BASE, config_path=str(config_folder()), config_name=config_name)(job)()
     except _Stopped:
         return codes[-1]
     except KeyboardInterrupt:
         say("interrupted; what the run directory holds is complete, and train_meta.py goes on with resume=RUN_DIR")
         return SIGNALLED + signal.SIGINT
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, None)) from error
     finally:
         sys.argv = before
     return max(codes)
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra raises what went wrong, such as a directory of a sweep that cannot be made, instead of printing it."""
+    name = "HYDRA_FULL_ERROR"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def attempt(config_name: str, command: Callable[[DictConfig], int], raw: DictConfig) -> int:
@@ -190,9 +211,9 @@ def _jobs(words: list[str]) -> list[list[str]]:
     return [[values[min(i, len(values) - 1)] for values in choices] for i in range(longest)]
 
 
-def _explain(error: Exception, default: DictConfig) -> str:
+def _explain(error: Exception, default: DictConfig | None) -> str:
     text = " ".join(str(error).split()).partition(" Config search path:")[0]
-    if not text.startswith("Could not override '"):
+    if not text.startswith("Could not override '") or default is None:
         return text
     unknown = text.split("'")[1]
     return f"unknown override '{unknown}'; {_hint(unknown, _paths(OmegaConf.to_container(default, resolve=False)))}"
@@ -219,8 +240,12 @@ def _paths(tree: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _with_run_dir(raw: DictConfig) -> DictConfig:
-    """Gives every job of a `--multirun` a run directory of its own below the common one."""
+def _settled(raw: DictConfig) -> DictConfig:
+    """What is not in the YAML: home directories for ~, W&B's own switch, and for every job of a `--multirun` a run
+    directory of its own below the common one."""
+    expand_homes(raw)
+    if "tracking" in raw and not any(word.lstrip("+").startswith("tracking.mode=") for word in given_overrides()):
+        raw.tracking.mode = mode_of_environment(raw.tracking.mode)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         raw.run_dir = settings.runtime.output_dir

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metaopt.commands.command_line import as_command
 from metaopt.errors import RunDirError
 from metaopt.files import remove_leftovers, write_new_text, write_text
 from metaopt.inner.plan import Plan
@@ -107,6 +109,10 @@ def check_free(folder: Path) -> None:
         RunDirError: something is there already.
     """
     files = RunFiles(folder)
+    if folder.is_symlink() and not folder.exists():
+        raise RunDirError(
+            f"run_dir={folder} is a link to {os.readlink(folder)}, which does not exist; give another run_dir"
+        )
     try:
         present = sorted(p.name for p in folder.iterdir() if not _harmless(p.name)) if folder.exists() else []
     except OSError as error:
@@ -222,7 +228,7 @@ def tidy(folder: Path) -> None:
 
 def _ways_out(files: RunFiles) -> str:
     if files.metrics.exists() or files.checkpoint.exists():
-        return f"go on with resume={files.folder}, or give another run_dir"
+        return f"go on with: {as_command('train_meta.py', resume=files.folder)}, or give another run_dir"
     return "give another run_dir"
 
 

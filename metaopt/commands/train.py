@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from metaopt.commands.command_line import as_command
 from metaopt.commands.conclude import conclude
 from metaopt.commands.interrupt import stop_on_signals
 from metaopt.commands.launch import given_overrides, launch, warn
@@ -51,6 +52,7 @@ from metaopt.policies.policy import Policy
 from metaopt.policies.reading import PolicyReading, read_policy
 from metaopt.tracking.none import NoTracker
 from metaopt.tracking.tracker import Tracker, policy_histograms
+from metaopt.tracking.wandb_tracker import mode_of_environment
 
 
 def main() -> None:
@@ -95,7 +97,7 @@ def _run(run: Run, ranks: Ranks) -> int:
             ranks.any(False)  # torchrun ends all when one has ended: nobody leaves before the checkpoint is written
             console.print(
                 f"stopped after iteration {run.job.state.iteration}; go on with: "
-                f"python train_meta.py resume={run.files.folder}",
+                f"{as_command('train_meta.py', resume=run.files.folder)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -153,6 +155,7 @@ def _where_it_stopped(raw: DictConfig, ranks: Ranks, held: ExitStack) -> Run:
     config, plan = read_config(files.config), read_plan(files)
     if any(word.lstrip("+").startswith("device=") for word in given_overrides()):
         config = replace(config, device=str(raw.device))  # for this time; the directory keeps what the run began with
+    config = replace(config, tracking=replace(config.tracking, mode=mode_of_environment(config.tracking.mode)))
     check_shares(config.outer.meta_batch, ranks)
     if not files.checkpoint.exists():
         if files.policy.exists():

@@ -215,7 +215,11 @@ def build_tracker(
     """
     if config.name == "none" or config.mode == "disabled":
         return NoTracker()
-    return Guarded(lambda: WandbTracker(run_dir, record, config.mode, config.project, name=run_dir.name), warn)  # type: ignore[arg-type]
+
+    def opened() -> Tracker:
+        return WandbTracker(run_dir, record, config.mode, config.project, name=run_dir.name)  # type: ignore[arg-type]
+
+    return Guarded(opened, warn)
 
 
 def card_config(config: TrainConfig, plan: Plan) -> dict[str, Any]:

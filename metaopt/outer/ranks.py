@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from datetime import timedelta
 from typing import Protocol, final
 
 import torch
@@ -12,6 +13,10 @@ import torch.distributed
 from torch import Tensor
 
 from metaopt.errors import ConfigError, MetaTrainingError
+
+PATIENCE = 1800.0
+"""Seconds: the slowest iteration of one process must not seem to the others to be its end."""
+LONGEST = 1e7
 
 
 class Ranks(Protocol):
@@ -151,8 +156,8 @@ class Processes:
 
     def _gone(self, error: RuntimeError) -> MetaTrainingError:
         return MetaTrainingError(
-            f"one of the {self.count} processes is gone ({_reason(error)}); what it printed says why, and resume= "
-            "goes on from the last checkpoint"
+            f"one of the {self.count} processes is gone, or has not answered for {patience():g} s ({_reason(error)}); "
+            "what it printed says why, and resume= goes on from the last checkpoint"
         )
 
 
@@ -172,13 +177,32 @@ def from_environment() -> Alone | Processes:
     importlib.import_module("torch.distributed.nn.functional")
     nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     try:
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo")
+        backends = "cpu:gloo,cuda:nccl" if nccl else "gloo"
+        torch.distributed.init_process_group(backends, timeout=timedelta(seconds=patience()))
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the {count} processes did not find each other ({_reason(error)}); start them with torchrun, or unset "
             "WORLD_SIZE for a run in one"
         ) from error
     return Processes()
+
+
+def patience() -> float:
+    """Seconds that a process waits for the others before it takes them for gone; METAOPT_PATIENCE says how many.
+
+    Raises:
+        ConfigError: it is no positive number.
+    """
+    text = os.environ.get("METAOPT_PATIENCE", "")
+    if not text:
+        return PATIENCE
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < LONGEST:
+        raise ConfigError(f"METAOPT_PATIENCE is {text!r} in the environment; give a number of seconds, such as 600")
+    return seconds
 
 
 def place() -> tuple[int, int]:

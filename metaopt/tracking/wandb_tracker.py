@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 from uuid import uuid4
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     import wandb
 
 ID_FILE = "wandb_id"
-INIT_SECONDS = 30.0
+MODES_OF_WANDB = ("offline", "online", "disabled", "dryrun", "run")
+INIT_SECONDS = 20.0
 FINISH_SECONDS = 300.0
 
 
@@ -67,7 +69,8 @@ class WandbTracker:
         _prepare(run_dir, run_id)
         try:
             # Silent for the whole process and before anything else, since init speaks and asks before it reads its own.
-            wandb.setup(settings=wandb.Settings(silent=True))
+            with _writable_cache(run_dir / "wandb" / "cache"):
+                wandb.setup(settings=wandb.Settings(silent=True))
             self._run = wandb.init(
                 dir=str(run_dir),
                 config=config,
@@ -153,6 +156,37 @@ def _prepare(run_dir: Path, run_id: str) -> None:
     folder.mkdir(exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write to {folder}")
+
+
+@contextmanager
+def _writable_cache(instead: Path) -> Iterator[None]:
+    """Gives W&B's service, where nothing can be written below the home directory, another place for its log.
+
+    Without one it logs to the console, whatever it was told.
+    """
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wandb"
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if os.access(place, os.W_OK):
+        yield
+        return
+    names = ("XDG_CACHE_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR")
+    before = {name: os.environ.get(name) for name in names}
+    instead.mkdir(parents=True, exist_ok=True)
+    os.environ.update(dict.fromkeys(names, str(instead)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def mode_of_environment(configured: str) -> str:
+    """The mode that W&B's own variable asks for, else the one that is configured."""
+    word = os.environ.get("WANDB_MODE", "").strip().lower()
+    return {"dryrun": "offline", "run": "online"}.get(word, word) if word in MODES_OF_WANDB else configured
 
 
 def _stored_id(run_dir: Path) -> str | None:

@@ -22,6 +22,7 @@ from inner_problems import (
     tiny_mlp,
 )
 from inner_strategies import problems, wrong_on_whatever_was_drawn
+from pairs import paired
 
 from metaopt.inner.compile import Eager
 from metaopt.inner.draws import take_draws
@@ -66,16 +67,15 @@ TOO_MANY = {("forward", "conv4", regime, "element") for regime in REGIMES} | {
 CASES = [case for case in product(EXACT, MODELS, REGIMES, GRANULARITIES) if case not in TOO_MANY]
 
 
-@pytest.mark.parametrize(("mode", "model", "regime", "granularity"), CASES)
+@pytest.mark.parametrize(("mode", "model", "regime", "granularity"), paired(CASES))
 def test_exact_modes_agree_with_reverse_mode(mode, model, regime, granularity):
     found = shared_problem(model, regime, granularity).hypergradients(EXACT[mode]())
     assert_same(found, reference(model, regime, granularity))
 
 
-@pytest.mark.parametrize("mode", FIRST_ORDER)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@regimes
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("mode", "model", "regime", "granularity"), paired(FIRST_ORDER, MODELS, REGIMES, GRANULARITIES)
+)
 def test_without_second_derivatives_modes_agree_with_first_order(mode, model, regime, granularity):
     found = shared_problem(model, regime, granularity).hypergradients(FIRST_ORDER[mode]())
     assert_same(found, reference(model, regime, granularity, first_order=True))
@@ -111,9 +111,7 @@ def test_exact_modes_agree_on_whatever_can_be_configured(problem, mode, chunk):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), equal_nan=True, msg=name)
 
 
-@all_modes
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@regimes
+@pytest.mark.parametrize(("mode", "granularity", "regime"), paired(ALL, GRANULARITIES, REGIMES))
 def test_every_learned_quantity_has_a_hypergradient(mode, regime, granularity):
     problem = shared_problem("classification", regime, granularity)
     found = problem.hypergradients(ALL[mode]())
@@ -124,7 +122,7 @@ def test_every_learned_quantity_has_a_hypergradient(mode, regime, granularity):
             assert grads.abs().min() > 0, f"{name} has a step without a hypergradient"
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5])
+@pytest.mark.parametrize("chunk", [2, 3, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, 5))])
 @all_modes
 def test_chunks_change_nothing(mode, chunk):
     problem = shared_five("classification")
@@ -176,9 +174,7 @@ def test_a_task_that_is_not_finite_leaves_the_others_alone(mode, where, factor):
     assert not found.flat[1].isfinite().all()
 
 
-@regimes
-@pytest.mark.parametrize("chunk", [1, 2, 64])
-@all_modes
+@pytest.mark.parametrize(("mode", "chunk", "regime"), paired(ALL, (1, 2, 64), REGIMES))
 def test_summed_hypergradients_are_the_sums_of_those_of_the_tasks(mode, chunk, regime):
     problem = mlp_problem(regime, "tensor", n_tasks=3)
     apart = problem.hypergradients(ALL[mode]())

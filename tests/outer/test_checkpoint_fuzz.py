@@ -1,4 +1,4 @@
-"""Ten thousand damaged checkpoints: each is restored as it was, or refused with one error."""
+"""Damaged checkpoints, ten thousand of them at night: each is restored as it was, or refused with one error."""
 
 import io
 import json

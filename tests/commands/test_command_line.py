@@ -148,11 +148,12 @@ def test_a_process_that_is_stopped_ends_the_others_in_one_line(tmp_path):
     environment = os.environ | {"METAOPT_PATIENCE": "25", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     port = str(29_500 + os.getpid() % 2000)
     words = [sys.executable, str(ROOT / "train_meta.py"), f"run_dir={tmp_path / 'run'}", *SMALL, "threads=1"]
-    words += ["outer.iterations=100000", "evaluation.n_tasks=0", "outer.checkpoint_every=1"]
+    words += ["outer.iterations=100000", "evaluation.n_tasks=0", "inner.compile=false"]
+    logs = [(tmp_path / str(rank)).open("w") for rank in range(2)]
     processes = [
         subprocess.Popen(
             words, env=environment | {"RANK": str(rank), "MASTER_PORT": port, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL, stderr=logs[rank],
         )
         for rank in range(2)
     ]  # fmt: skip
@@ -161,11 +162,13 @@ def test_a_process_that_is_stopped_ends_the_others_in_one_line(tmp_path):
         while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         processes[1].send_signal(signal.SIGSTOP)
-        _, err = processes[0].communicate(timeout=120)
+        processes[0].wait(timeout=120)
     finally:
-        for process in processes:
+        for process, log in zip(processes, logs, strict=True):
             process.kill()
             process.wait()
+            log.close()
+    err = (tmp_path / "0").read_text()
     assert processes[0].returncode == 3, err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "is gone, or has not answered for 25 s" in line

@@ -84,7 +84,8 @@ def _run(run: Run, ranks: Ranks) -> int:
     check_devices(run.job.problem.device.type, ranks)
     check_shares(min(counts_of(run.job.whole, run.job.outer.meta_batch)), ranks)
     if _is_complete(run):
-        console.print(f"{run.files.folder} is complete already; it holds {run.files.policy.name}", highlight=False)
+        told = f"{run.files.folder} is complete already; it holds {run.files.policy.name}"
+        console.print(told, highlight=False, soft_wrap=True)
         return 0
     show_tables([part.family for part in run.job.parts.values()], console)
     console.print(_opening(run, ranks.count), highlight=False, soft_wrap=True)

@@ -55,17 +55,17 @@ class Guarded:
     def _attempt(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except (Exception, SystemExit) as error:  # a broken W&B ends the process as it is imported
+        except Exception as error:
             broken, self._tracker = self._tracker, NoTracker()
             self._warn(
                 f"tracking failed and is off for the rest of this run ({_line(error)}); "
                 "tracking.mode=offline needs no network and no account, tracking=none no W&B"
             )
-            with suppress(Exception, SystemExit):  # whatever it holds is let go of, and one line was enough
+            with suppress(Exception):  # whatever it holds is let go of, and one line was enough
                 broken.close()
 
 
-def _line(error: BaseException, most: int = 160) -> str:
+def _line(error: Exception, most: int = 160) -> str:
     """An error in one line of bounded length."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -58,8 +58,11 @@ class WandbTracker:
             OSError: `run_dir` cannot be written to.
             Exception: whatever else W&B raises, such as a server that does not answer in time.
         """
-        import wandb  # noqa: PLC0415 - takes a second that runs without tracking need not wait
-        from wandb.errors import UsageError  # noqa: PLC0415
+        try:
+            import wandb  # noqa: PLC0415 - takes a second that runs without tracking need not wait
+            from wandb.errors import UsageError  # noqa: PLC0415
+        except SystemExit as error:  # a broken installation is worth no run
+            raise ImportError(f"wandb ends the process as it is imported ({error})") from None
 
         self._wandb = wandb
         # W&B replaces these for good, to learn of the exit; they are put back when the run ends.

@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 
 from metaopt.commands.command_line import as_command, as_hydra_reads, expand_homes, value_of
 from metaopt.commands.faults import lasting_output
+from metaopt.config.build import build_tracker
+from metaopt.config.schema import TrackingConfig
 from metaopt.errors import ConfigError
 from metaopt.outer.ranks import patience
-from metaopt.tracking.guarded import Guarded
 from metaopt.tracking.wandb_tracker import mode_of_environment
 
 NAMES = [
@@ -136,11 +137,17 @@ def test_the_switch_of_wandb_gives_way_to_what_is_typed(tmp_path, monkeypatch, c
     assert not (tmp_path / "run" / "wandb").exists()
 
 
-def test_a_tracker_that_ends_the_process_ends_the_tracking_only():
+def test_a_wandb_that_ends_the_process_as_it_is_imported_ends_the_tracking_only(tmp_path, monkeypatch):
+    (tmp_path / "wandb.py").write_text("import sys\nsys.exit('broken')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, name)
     said = []
-    Guarded(lambda: sys.exit("broken"), said.append).log({"kind": "x"}, 1)
+    config = TrackingConfig("wandb")
+    build_tracker(config, tmp_path, {}, said.append).log({"kind": "x"}, 1)
     (line,) = said
     assert "tracking failed and is off" in line
+    assert "ends the process as it is imported (broken)" in line
 
 
 @pytest.mark.nightly  # it has to wait longer than processes take to begin

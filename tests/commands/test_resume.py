@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import torch
@@ -137,14 +138,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, capsys):
     assert "is of a run with other settings: model.widths is [6] in config.yaml, and was [7]" in error_line(capsys)
 
 
-@pytest.fixture
-def stopped(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
     """A run that was stopped after its first iteration."""
-    folder = tmp_path / "run"
-    with monkeypatch.context() as patch:
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StopRequest, "__call__", lambda self: setattr(self, "signal", signal.SIGTERM) or True)
         assert train_small(folder, "evaluation.n_tasks=0") == 143
     return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """Such a run, to be changed."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "run"))
 
 
 def test_a_resumed_run_goes_on_by_the_plan_that_it_began_with(stopped, capsys, monkeypatch):

@@ -74,6 +74,7 @@ def test_higher_agrees(case):
     assert not above(relative_differences(found.grads, reference(case).grads), 1e-8)
 
 
+@pytest.mark.nightly  # one compilation of this kind is tested on every push, in test_inner_losses.py
 def test_compiled_steps_agree():
     failures = []
     found = problem("role").hypergradients(Mixed(compiler=Inductor(failures.append)))

@@ -86,6 +86,7 @@ def test_higher_agrees():
     assert not above(relative_differences(found.grads, reference("mlp").grads), 1e-8)
 
 
+@pytest.mark.nightly  # one compilation of this kind is tested on every push, in test_inner_losses.py
 def test_compiled_steps_agree():
     failures = []
     found = problem("mlp").hypergradients(Mixed(compiler=Inductor(failures.append)))

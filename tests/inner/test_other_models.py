@@ -64,7 +64,13 @@ def test_every_learned_quantity_has_a_hypergradient(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [("linear", "mixed"), ("resnet-batch", "mixed"), ("columns", "mixed_forward"), ("words", "mixed")]
+    ("name", "mode"),
+    [
+        ("linear", "mixed"),
+        pytest.param("resnet-batch", "mixed", marks=pytest.mark.nightly),  # takes twenty seconds
+        ("columns", "mixed_forward"),
+        ("words", "mixed"),
+    ],
 )
 def test_steps_are_traced_and_simplified_for_the_compiler(name, mode, monkeypatch):
     """All but the generation of code, which takes minutes: the traced graphs are interpreted."""

@@ -18,6 +18,7 @@ from inner_problems import (
     tiny_mlp,
 )
 from other_device import apart, moved
+from pairs import paired
 
 from metaopt.inner.compile import Eager, Inductor
 from metaopt.inner.reverse import Reverse
@@ -81,9 +82,7 @@ def assert_same(found, expected, limit=1e-8):
         torch.testing.assert_close(*values, rtol=1e-10, atol=1e-12, equal_nan=True, msg=name)
 
 
-@pytest.mark.parametrize("granularity", ["global", "role", "element"])
-@models
-@rules
+@pytest.mark.parametrize(("granularity", "model", "rule"), paired(("global", "role", "element"), MODELS, RULES))
 def test_hypergradients_are_those_of_central_differences(rule, model, granularity):
     problem = shared(rule, model, granularity)
     grads = summed(reference(rule, model, granularity))
@@ -183,7 +182,7 @@ def test_steps_may_be_tensors(rule, mode, horizon):
     ("rule", "model", "mode"),
     [
         ("adaptive", "classification", "mixed_forward"),
-        ("adaptive", "conv4", "mixed"),  # tracing a convolutional network takes twenty seconds
+        pytest.param("adaptive", "conv4", "mixed", marks=pytest.mark.nightly),  # takes twenty seconds
         ("learned_optimizer", "classification", "mixed"),
         ("learned_optimizer", "classification", "mixed_forward"),
     ],

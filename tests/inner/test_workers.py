@@ -13,6 +13,7 @@ import metaopt.inner.compile as compiling
 from metaopt.inner import groups
 from metaopt.inner.checkpointing import Checkpointing
 from metaopt.inner.compile import Inductor
+from metaopt.inner.examine import Needs
 from metaopt.inner.groups import in_groups
 from metaopt.inner.program import Program
 from metaopt.inner.reverse import Reverse
@@ -131,7 +132,7 @@ def test_groups_go_to_workers_in_order_and_without_gradients_in_any_of_them():
         each = group.query.x.sum((1, 2))
         return group.hyper * each[:, None], each, 2 * each, group.data.x.sum((1, 2))
 
-    found = in_groups(program, problem.horizon, problem.tasks, problem.draws, 2, differentiate, workers=3)
+    found = in_groups(program, problem.horizon, problem.tasks, problem.draws, 2, differentiate, Needs(), workers=3)
     assert has_gradients == [False] * 3
     assert sorted(map(len, orders)) == [1, 2, 2]
     expected = problem.tasks.query.x.sum((1, 2))
@@ -196,7 +197,9 @@ has_compiler = pytest.mark.skipif(
 
 @has_compiler
 @pytest.mark.parametrize(
-    ("mode", "summed"), [(Reverse, False), (Checkpointing, True)], ids=["reverse", "checkpointing_summed"]
+    ("mode", "summed"),
+    [pytest.param(Reverse, False, marks=pytest.mark.nightly), (Checkpointing, True)],
+    ids=["reverse", "checkpointing_summed"],
 )
 def test_compiled_hypergradients_from_several_threads_are_those_of_one_that_is_not_compiled(mode, summed, asked):
     problem = mlp_problem("few_shot", "global", n_tasks=6, horizon=2)

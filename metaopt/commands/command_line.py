@@ -20,13 +20,17 @@ _WITH_VALUE = {
     "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
     "--experimental-rerun",
 }  # fmt: skip
+_FUNCTION = re.compile(r"\w+\(.*\)", re.DOTALL)
+"""What Hydra makes several values of, such as `glob(*)`."""
+_PART = re.compile(r"""(?:^|(?<=,))(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*)""", re.DOTALL)
+"""One of several values, between commas that are in no quotes."""
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def as_hydra_reads(words: Iterable[str]) -> list[str]:
     """Words as typed, with flags first, which Hydra takes nowhere else, and paths quoted as its grammar wants them.
 
-    A path that is quoted already, holds `${`, or is a sweep's list of paths, is left as it is.
+    A path that is quoted already or holds `${` is left as it is. In a sweep, commas part paths.
     """
     flags, overrides = _sorted(list(words))
     many = any(flag in MULTIRUN_FLAGS for flag in flags)
@@ -82,15 +86,24 @@ def _sorted(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _quoted(word: str, many: bool) -> str:
     key, equals, value = word.partition("=")
-    if key.lstrip("+") not in PATHS or not equals or value in ("", "null", "???"):
+    if key.lstrip("+") not in PATHS or not equals:
         return word
-    if value[0] in "'\"" or "${" in value or (many and _is_sweep(word)):
+    if many and _FUNCTION.fullmatch(value):
         return word
-    return f"{key}={_as_text(os.path.expanduser(value))}"
+    parts = _PART.findall(value) if many else [value]
+    return f"{key}={','.join(map(_quoted_path, parts))}"
+
+
+def _quoted_path(path: str) -> str:
+    if path in ("", "null", "???") or path[0] in "'\"" or "${" in path:
+        return path
+    return _as_text(os.path.expanduser(path))
 
 
 def _protected(path: str) -> str:
     """A path whose beginning, or whose `${`, would be taken for more than a name."""
+    if "${" in path:
+        return _as_text(path.replace("${", "\\${"))
     return _as_text(path) if path[:1] in ("'", '"', "~") or path in ("null", "???") else path
 
 
@@ -99,10 +112,3 @@ def _as_text(value: str) -> str:
     escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", value)
     tail = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{escaped[len(escaped) - tail :]}'"
-
-
-def _is_sweep(word: str) -> bool:
-    try:
-        return OverridesParser.create().parse_override(word).is_sweep_override()
-    except HydraException:
-        return False

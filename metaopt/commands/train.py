@@ -156,7 +156,8 @@ def _where_it_stopped(raw: DictConfig, ranks: Ranks, held: ExitStack) -> Run:
     config, plan = read_config(files.config), read_plan(files)
     if any(word.lstrip("+").startswith("device=") for word in given_overrides()):
         config = replace(config, device=str(raw.device))  # for this time; the directory keeps what the run began with
-    config = replace(config, tracking=replace(config.tracking, mode=mode_of_environment(config.tracking.mode)))
+    if config.tracking.mode != "disabled":  # which may have been typed, and stays so
+        config = replace(config, tracking=replace(config.tracking, mode=mode_of_environment(config.tracking.mode)))
     check_shares(config.outer.meta_batch, ranks)
     if not files.checkpoint.exists():
         if files.policy.exists():

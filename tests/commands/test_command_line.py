@@ -40,10 +40,10 @@ def test_a_path_is_taken_as_it_is_typed_and_printed_as_it_can_be_pasted(name):
     assert read(as_hydra_reads([pasted])[0]) == name
 
 
-@pytest.mark.parametrize("name", ["'quoted'", '"quoted"', "~odd", "null"])
+@pytest.mark.parametrize("name", ["'quoted'", '"quoted"', "~odd", "null", "a${x}b"])
 def test_printed_commands_protect_what_would_mean_more_than_a_name(name):
     pasted = shlex.split(as_command("train_meta.py", resume=name))[-1]
-    assert read(as_hydra_reads([pasted])[0]) == name
+    assert OmegaConf.create({"resume": read(as_hydra_reads([pasted])[0])}).resume == name
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,12 @@ def test_what_is_quoted_already_or_is_no_path_stays_as_it_is(words):
 
 
 def test_lists_of_paths_are_swept_where_that_is_asked_for():
-    assert as_hydra_reads(["-m", "tasks.root=a,b"]) == ["-m", "tasks.root=a,b"]
+    assert as_hydra_reads(["-m", "tasks.root=a,b"]) == ["-m", "tasks.root='a','b'"]
+    assert as_hydra_reads(["-m", "run_dir=runs/a=1,ü x/b"]) == ["-m", "run_dir='runs/a=1','ü x/b'"]
+    assert as_hydra_reads(["-m", "run_dir='a,b',c"]) == ["-m", "run_dir='a,b','c'"]
+    assert as_hydra_reads(["-m", "run_dir=glob(*)"]) == ["-m", "run_dir=glob(*)"]
+    home = os.path.expanduser("~")
+    assert as_hydra_reads(["-m", "tasks.path=~/a,~/b"]) == ["-m", f"tasks.path='{home}/a','{home}/b'"]
     assert read(as_hydra_reads(["tasks.root=a,b"])[0]) == "a,b"
     assert as_hydra_reads(["-m", "tasks.root=a=1"]) == ["-m", "tasks.root='a=1'"]
 

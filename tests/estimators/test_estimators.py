@@ -170,7 +170,9 @@ def test_a_table_is_matched_with_the_one_of_training(classifier, mixed):
     model = classifier.fit(x, y)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(x[["age", "town", "noise"]])
-    with pytest.raises(ValueError, match="column age held numbers when the estimator was fitted"):
+    with pytest.raises(
+        ValueError, match="column age held no texts when the estimator was fitted, but holds 'old' in rows 1, 2"
+    ):
         model.predict(x.assign(age="old"))
     with pytest.raises(ValueError, match=r"X has 2 features.*expecting 3"):
         model.fit(x.to_numpy(), y).predict(x[["town", "age"]].to_numpy())

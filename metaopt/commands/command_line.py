@@ -103,7 +103,7 @@ def _quoted_path(path: str) -> str:
 def _protected(path: str) -> str:
     """A path whose beginning, or whose `${`, would be taken for more than a name."""
     if "${" in path:
-        return _as_text(path.replace("${", "\\${"))
+        return _as_text(re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", path))
     return _as_text(path) if path[:1] in ("'", '"', "~") or path in ("null", "???") else path
 
 

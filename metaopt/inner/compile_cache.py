@@ -117,7 +117,7 @@ def _is_sealed(path: Path) -> bool:
     if _known.get(str(path)) == same:
         return True
     try:
-        sound = _seal_of(path).read_text() == _digest(path)
+        sound = _seal_of(path).read_text(encoding="ascii") == _digest(path)
     except (OSError, UnicodeDecodeError):
         return False
     if sound:

@@ -97,7 +97,7 @@ def read_metrics(path: Path) -> list[Record]:
     """The records of a metrics file, in order; none where there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _finite(value: Any) -> Any:

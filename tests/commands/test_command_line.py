@@ -40,7 +40,7 @@ def test_a_path_is_taken_as_it_is_typed_and_printed_as_it_can_be_pasted(name):
     assert read(as_hydra_reads([pasted])[0]) == name
 
 
-@pytest.mark.parametrize("name", ["'quoted'", '"quoted"', "~odd", "null", "a${x}b"])
+@pytest.mark.parametrize("name", ["'quoted'", '"quoted"', "~odd", "null", "a${x}b", "a\\${x}", "a\\\\${x}"])
 def test_printed_commands_protect_what_would_mean_more_than_a_name(name):
     pasted = shlex.split(as_command("train_meta.py", resume=name))[-1]
     assert OmegaConf.create({"resume": read(as_hydra_reads([pasted])[0])}).resume == name
